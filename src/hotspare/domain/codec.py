@@ -1,0 +1,98 @@
+"""Dataclasses to JSON and back, strictly: an unknown field, a missing one or a wrong type raises.
+
+Used for what is written beside the replica and read again years later, perhaps after the
+database is lost, so a guess is never made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def encode(value: Any) -> Any:
+    """JSON-ready form of a dataclass, tuple, list, dict or scalar."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): encode(v) for k, v in value.items()}
+    return value
+
+
+def decode(cls: type[T], data: Any) -> T:
+    """The dataclass ``cls`` from its JSON form. Raises ``ValueError`` naming the field."""
+    result: T = _decode(cls, data, cls.__name__)
+    return result
+
+
+def _decode(hint: Any, data: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if hint is Any:
+        return data
+    if origin in (Union, types.UnionType):
+        return _decode_union(hint, data, where)
+    if origin is Literal:
+        if data not in get_args(hint):
+            raise ValueError(f"{where}: {data!r} is none of {get_args(hint)}")
+        return data
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ValueError(f"{where}: a list is expected, found {type(data).__name__}")
+        item = get_args(hint)[0]
+        return tuple(_decode(item, v, f"{where}[{i}]") for i, v in enumerate(data))
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: an object is expected, found {type(data).__name__}")
+        item = get_args(hint)[1]
+        return {k: _decode(item, v, f"{where}.{k}") for k, v in data.items()}
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(hint, data, where)
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, hint) or (isinstance(data, bool) and hint is not bool):
+        raise ValueError(f"{where}: {hint} is expected, found {data!r:.80}")
+    return data
+
+
+def _decode_union(hint: Any, data: Any, where: str) -> Any:
+    args = get_args(hint)
+    if data is None and type(None) in args:
+        return None
+    last: ValueError | None = None
+    for arm in args:
+        if arm is type(None):
+            continue
+        try:
+            return _decode(arm, data, where)
+        except ValueError as error:
+            last = error
+    raise last or ValueError(where)
+
+
+def _decode_dataclass(hint: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: an object is expected, found {type(data).__name__}")
+    hints = _hints(hint)
+    fields = {f.name: f for f in dataclasses.fields(hint)}
+    unknown = set(data) - set(fields)
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {sorted(unknown)}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _decode(hints[name], data[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and (
+                field.default_factory is dataclasses.MISSING):
+            raise ValueError(f"{where}: the field {name} is missing")
+    return hint(**values)

@@ -1,0 +1,1 @@
+"""The platform port (:mod:`hotspare.platforms.port`) and its drivers, one package each."""
