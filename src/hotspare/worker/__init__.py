@@ -1,0 +1,1 @@
+"""A DR machine: durable step runner, link to the control server, platform drivers."""

@@ -1,0 +1,92 @@
+"""Temporary failover to a restore point, and its undo."""
+
+from __future__ import annotations
+
+import time
+
+from ..domain.codec import encode
+from ..domain.errors import Refused
+from ..faultpoints import fault_point
+from ..platforms.port import Intent, ReplicaRef, StartSpec
+from .bench import Bench
+from .steps import Json, Step, Workflow
+
+
+def replica_of(bench: Bench) -> ReplicaRef:
+    return ReplicaRef(rule=bench.rule.id, storage=bench.rule.storage)
+
+
+def _fence(bench: Bench, _context: Json) -> None:
+    """Nobody else writes the replica from here on; our own earlier receivers are gone."""
+    bench.target.target(bench.key).fence(replica_of(bench), bench.task.epoch)
+
+
+def _start(bench: Bench, context: Json) -> None:
+    number = bench.task.point
+    replica = replica_of(bench)
+    lineage = bench.target.target(bench.key).lineage(replica)
+    if number is None or number not in {p.number for p in lineage.usable}:
+        raise Refused("point.not-usable", point=number, rule=bench.rule.name)
+    began = time.monotonic()
+    intent = Intent(bench.rule.id, bench.task.epoch, bench.task.id)
+    running = bench.target.standby(bench.key).start(
+        replica, number,
+        StartSpec(name=bench.rule.replica_name, networks=bench.rule.networks), intent)
+    fault_point("failover.after-start")
+    seconds = time.monotonic() - began
+    context["running"] = encode(running)
+    context["figures"] = {"start_s": seconds}
+
+
+def _record(bench: Bench, context: Json) -> None:
+    number = bench.task.point
+    bench.link.failover(bench.task, number, dict(context["running"]))
+    bench.say("failover.running", point=number, name=bench.rule.replica_name)
+
+
+def _take_back(bench: Bench, _context: Json) -> None:
+    """A failover that failed half-way leaves no replica running and no layer behind."""
+    standby = bench.target.standby(bench.key)
+    running = standby.find(replica_of(bench))
+    if running is not None:
+        standby.discard(running)
+    bench.target.target(bench.key).sweep(replica_of(bench), unfinished(bench))
+
+
+def unfinished(bench: Bench) -> list[str]:
+    """Intent names of an unpublished state that a next replication would go on with."""
+    from .replicate import kept_intents
+
+    return kept_intents(bench)
+
+
+def _discard(bench: Bench, context: Json) -> None:
+    standby = bench.target.standby(bench.key)
+    began = time.monotonic()
+    running = standby.find(replica_of(bench))
+    if running is not None:
+        standby.discard(running)
+    fault_point("undo.after-discard")
+    context["figures"] = {"undo_s": time.monotonic() - began}
+
+
+def _forget(bench: Bench, _context: Json) -> None:
+    bench.link.failover(bench.task, None, {})
+    bench.say("failover.undone")
+
+
+def _sweep(bench: Bench, _context: Json) -> None:
+    bench.target.target(bench.key).sweep(replica_of(bench), unfinished(bench))
+
+
+FAILOVER = Workflow((
+    Step("fence", _fence),
+    Step("restore-snapshot", _start),
+    Step("record", _record),
+), clean_up=_take_back)
+
+UNDO = Workflow((
+    Step("clear-snapshot", _discard),
+    Step("sweep", _sweep),
+    Step("record", _forget),
+))

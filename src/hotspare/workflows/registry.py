@@ -1,0 +1,20 @@
+"""Which workflow runs a task of which kind."""
+
+from __future__ import annotations
+
+from . import failover, inventory, remove, replicate
+from .link import TaskKind
+from .steps import Workflow
+
+_WORKFLOWS: dict[TaskKind, Workflow] = {
+    "replicate": replicate.WORKFLOW,
+    "failover": failover.FAILOVER,
+    "undo": failover.UNDO,
+    "remove": remove.WORKFLOW,
+    "refresh": inventory.REFRESH,
+    "check": inventory.CHECK,
+}
+
+
+def workflow_of(kind: TaskKind) -> Workflow:
+    return _WORKFLOWS[kind]

@@ -1,0 +1,352 @@
+"""One restore point: create replica, read configuration, query changes, transfer, publish,
+retire, sweep. The first run copies everything, each later one only what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from ..domain.errors import GiveUp, InstantLost, SealMissing
+from ..domain.lineage import DiskPoint, Lineage, Manifest
+from ..domain.machine import DiskSpec
+from ..domain.retention import point_to_retire
+from ..faultpoints import fault_point
+from ..platforms.port import Intent, PointInTime, ReplicaSpec, Session, Source, Target
+from . import run_state, transfer
+from .bench import Bench
+from .failover import replica_of
+from .run_state import RunState
+from .steps import Json, Step, Workflow
+
+_PASSES = 6
+"""Instants that one task opens at most: a source that loses every one needs a person."""
+
+
+def kept_intents(bench: Bench) -> list[str]:
+    """Names of the unpublished state's instants, if there is one: sweeps must leave them."""
+    state = run_state.load(bench.folder)
+    return list(state.intents) if state is not None else []
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _create(bench: Bench, context: Json) -> None:
+    """The replica exists and can run there; refused with the reason otherwise."""
+    rule = bench.rule
+    vm = bench.source.source.inspect(rule.vm)
+    for warning in vm.warnings:
+        if not context.get("replica_known"):
+            bench.say("vm.warning", "warning", warning=warning)
+    _target(bench).ensure_replica(
+        ReplicaSpec(rule=rule.id, name=rule.replica_name, storage=rule.storage,
+                    networks=rule.networks),
+        vm, Intent(rule.id, bench.task.epoch, bench.task.id))
+
+
+def _configure(bench: Bench, context: Json) -> None:
+    """Fence, read the truth from the target, and settle what an earlier run left."""
+    target, replica = _target(bench), replica_of(bench)
+    target.fence(replica, bench.task.epoch)
+    lineage = target.lineage(replica)
+    bench.link.adopt(bench.task, lineage.usable)
+    state = run_state.load(bench.folder)
+    if state is not None and not _continues(bench, state, lineage):
+        run_state.forget(bench.folder)
+        state = None
+    if state is None:
+        head = lineage.head
+        token = head.tracking if head is not None else None
+        state = RunState(rule=bench.rule.id, task=bench.task.id, epoch=bench.task.epoch,
+                         base=head.number if head is not None else None,
+                         base_token=token, pass_token=token)
+        # Cleaning up before each run keeps a stale state from turning every run into a full copy.
+        _sweep_source(bench, lineage, state)
+        target.sweep(replica, list(state.intents))
+        run_state.save(bench.folder, state)
+    elif state.task != bench.task.id:
+        bench.say("replicate.continues", task=state.task)
+    context["base"] = state.base
+    fault_point("replicate.intent")
+
+
+def _continues(bench: Bench, state: RunState, lineage: Lineage) -> bool:
+    """Whether the unpublished state fits what the target says."""
+    head = lineage.head
+    return (state.rule == bench.rule.id and state.epoch == bench.task.epoch
+            and state.base == (head.number if head is not None else None))
+
+
+def _query(bench: Bench, context: Json) -> None:
+    """Open the instant and the session, and write each disk's change list."""
+    point, _session = _open(bench)
+    state = _state(bench)
+    context["detail"] = {"bytes": transfer.planned_bytes(bench, state),
+                         "consistency": point.consistency, "stall_ms": point.stall_ms}
+
+
+def _transfer(bench: Bench, context: Json) -> None:
+    figures = _complete(bench)
+    context["figures"] = figures
+    context["detail"] = dict(figures)
+
+
+def _publish(bench: Bench, context: Json) -> None:
+    """The commit point: from here on the restore point exists."""
+    replica = replica_of(bench)
+    state = _state(bench)
+    lineage = _target(bench).lineage(replica)
+    if not _published(state, lineage):
+        # After a crash the instant may have been lost: then this copies what changed since.
+        _complete(bench)
+        point, session = _open(bench)
+        state = _state(bench)
+        digests = transfer.digest_table(bench, state, point)
+        fault_point("replicate.before-publish")
+        manifest = session.publish(_manifest(bench, state, point, session, digests), digests,
+                                   point.firmware_state)
+        fault_point("replicate.after-publish")
+        context["point"] = manifest.number
+        context.setdefault("figures", {})["stall_ms"] = point.stall_ms
+    else:
+        context["point"] = lineage.last_number
+    context["detail"] = {"point": context["point"]}
+
+
+def _adopt(bench: Bench, context: Json) -> None:
+    """Catalogue first, then the source's job and old checkpoint end (section 7, rule 2)."""
+    lineage = _target(bench).lineage(replica_of(bench))
+    bench.link.adopt(bench.task, lineage.usable)
+    fault_point("replicate.after-adopt")
+    point: PointInTime | None = bench.live.get("point")
+    if point is not None:
+        point.commit()
+    else:
+        _sweep_source(bench, lineage, None)
+    fault_point("replicate.after-commit")
+    run_state.forget(bench.folder)
+    bench.clear()
+    bench.say("replicate.published", point=context.get("point"))
+
+
+def _retain(bench: Bench, context: Json) -> None:
+    """Merge the oldest points until no more than the rule's number are left."""
+    target, replica = _target(bench), replica_of(bench)
+    lineage = target.lineage(replica)
+    retired = 0
+    while True:
+        number = lineage.retiring
+        if number is None:
+            if len(lineage.points) <= bench.rule.retention:
+                break
+            number = point_to_retire([p.number for p in lineage.points], bench.rule.retention,
+                               target.pinned(replica))
+        if number is None:
+            bench.say("retention.deferred", "warning", points=len(lineage.points))
+            break
+        folded = transfer.fold(bench, lineage, number)
+
+        def progress(done: int, total: int) -> None:
+            bench.check_stop()
+            bench.progress("retire", done, total)
+
+        lineage = target.retire(replica, number, folded, progress)
+        bench.link.adopt(bench.task, lineage.usable)
+        bench.say("retention.merged", point=number)
+        retired += 1
+    context["detail"] = {"retired": retired}
+
+
+def _sweep(bench: Bench, _context: Json) -> None:
+    lineage = _target(bench).lineage(replica_of(bench))
+    state = run_state.load(bench.folder)
+    _sweep_source(bench, lineage, state)
+    _target(bench).sweep(replica_of(bench), list(state.intents) if state else [])
+
+
+def _clean_up(bench: Bench, context: Json) -> None:
+    """After a failure: keep what a next run can go on with, drop what only takes space."""
+    bench.clear()
+    state = run_state.load(bench.folder)
+    if state is None:
+        return
+    if context.get("failure") in _DROPS:
+        run_state.forget(bench.folder)
+        _target(bench).sweep(replica_of(bench), keep=())
+        lineage = _target(bench).lineage(replica_of(bench))
+        _sweep_source(bench, lineage, None)
+
+
+_DROPS = frozenset({"target.no-space", "replica.changed", "lineage.forged", "vm.not-found"})
+"""Failures after which the unpublished state is of no use, or is itself what fills the storage."""
+
+
+WORKFLOW = Workflow((
+    Step("create-replica", _create),
+    Step("read-configuration", _configure),
+    Step("query-changes", _query),
+    Step("transfer", _transfer),
+    Step("publish", _publish),
+    Step("adopt", _adopt),
+    Step("retire", _retain),
+    Step("sweep", _sweep),
+), clean_up=_clean_up)
+
+
+# --- parts -------------------------------------------------------------------------------------
+
+
+def _target(bench: Bench) -> Target:
+    return bench.target.target(bench.key)
+
+
+def _source(bench: Bench) -> Source:
+    return bench.source.source
+
+
+def _state(bench: Bench) -> RunState:
+    state = run_state.load(bench.folder)
+    if state is None:
+        raise GiveUp("replicate.state-lost", folder=str(bench.folder))
+    return state
+
+
+def _published(state: RunState, lineage: Lineage) -> bool:
+    head = lineage.head
+    return head is not None and head.task == state.task and head.epoch == state.epoch and (
+        state.base is None or head.number > state.base)
+
+
+def _sweep_source(bench: Bench, lineage: Lineage, state: RunState | None) -> None:
+    """Leave the source with nothing of ours but the base of the next run and the live state."""
+    source = _source(bench)
+    keep = list(state.intents) if state is not None else []
+    head = lineage.head
+    if head is not None and head.tracking is not None:
+        keep.append(source.token_name(head.tracking))
+    if state is not None and state.pass_token is not None:
+        keep.append(source.token_name(state.pass_token))
+    for leftover in source.sweep(bench.rule.vm, bench.rule.id, keep):
+        bench.say("sweep.source", "warning" if leftover.error else "info",
+                  kind=leftover.kind, name=leftover.name, error=leftover.error)
+
+
+def _open(bench: Bench) -> tuple[PointInTime, Session]:
+    """The open instant and session, opened or found again; a lost instant starts a new pass."""
+    for _ in range(_PASSES):
+        if "point" in bench.live and "session" in bench.live:
+            return bench.live["point"], bench.live["session"]
+        state = _state(bench)
+        try:
+            point, session = _open_both(bench, state)
+        except InstantLost as lost:
+            _next_pass(bench, lost)
+            continue
+        if not session.resumed and not _start_over(bench):
+            continue
+        transfer.prepare(bench, _state(bench), point, session)
+        run_state.save(bench.folder, replace(_state(bench), planned=True))
+        return point, session
+    raise GiveUp("replicate.instant-lost-again", passes=_PASSES)
+
+
+def _start_over(bench: Bench) -> bool:
+    """The target had nothing of the unpublished state: what the journals say is void. False when
+    the open instant is of no use, since its changes count from a later one than the base."""
+    state = _state(bench)
+    run_state.forget_passes(bench.folder)
+    if state.pass_token == state.base_token:
+        run_state.save(bench.folder, replace(state, planned=False, done=()))
+        return True
+    bench.clear()
+    run_state.save(bench.folder, replace(
+        state.next_instant(state.base_token), done=()))
+    return False
+
+
+def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session]:
+    """Instant and session at the same time: each takes some hundreds of milliseconds."""
+    source, target = _source(bench), _target(bench)
+    disks = source.inspect(bench.rule.vm).disks
+    with ThreadPoolExecutor(1) as pool:
+        beginning = pool.submit(_begin, bench, target, state, disks)
+        try:
+            point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce,
+                                      state.intent)
+        except BaseException:
+            if beginning.exception() is None:
+                beginning.result().close()
+            raise
+        bench.keep("point", point, point.release)
+        session = beginning.result()
+    bench.keep("session", session, session.close)
+    if tuple(d.spec for d in point.disks) != disks:
+        # A disk was grown, added or removed just now: the session must be of the instant's disks.
+        session.close()
+        session = _begin(bench, target, state, [d.spec for d in point.disks])
+        bench.keep("session", session, session.close)
+    if state.opened_at is None:
+        run_state.save(bench.folder, replace(state, opened_at=point.taken_at))
+        fault_point("replicate.instant-open")
+    elif abs(point.taken_at - state.opened_at) > 1.0:
+        raise InstantLost("source.instant-lost")
+    return point, session
+
+
+def _begin(bench: Bench, target: Target, state: RunState,
+           disks: Sequence[DiskSpec]) -> Session:
+    intent = Intent(state.rule, state.epoch, state.task)
+    try:
+        return target.begin(replica_of(bench), disks, state.base, intent)
+    except SealMissing:
+        # Our own crash between the commit point and the seal looks like this, and so does a
+        # change by someone else: the content decides.
+        assert state.base is not None
+        bench.say("replica.verifying", "warning", point=state.base)
+        transfer.verify_head(bench, target, state.base)
+        target.seal(replica_of(bench), state.base)
+        return target.begin(replica_of(bench), disks, state.base, intent)
+
+
+def _next_pass(bench: Bench, lost: InstantLost) -> None:
+    """Section 7, rule 1: keep what is complete, and read what it left and what changed since."""
+    bench.clear()
+    state = _state(bench)
+    if not state.planned:
+        token = state.pass_token    # nothing was read from the lost instant
+    elif lost.tracking is not None:
+        token = lost.tracking
+    else:
+        # All that changed since the base covers all that was copied since. When that cannot be
+        # told either, the source says so and the copy compares with the journals' digests.
+        token = state.base_token
+    bench.say("replicate.next-pass", "warning", instant=state.instant, reason=lost.code)
+    run_state.save(bench.folder, state.next_instant(token))
+
+
+def _complete(bench: Bench) -> Json:
+    """Copy until one instant is wholly at the target; figures of the copy in bytes."""
+    began = time.monotonic()
+    for _ in range(_PASSES):
+        point, session = _open(bench)
+        try:
+            return transfer.run(bench, _state(bench), point, session) | {
+                "transfer_s": time.monotonic() - began}
+        except InstantLost as lost:
+            _next_pass(bench, lost)
+    raise GiveUp("replicate.instant-lost-again", passes=_PASSES)
+
+
+def _manifest(bench: Bench, state: RunState, point: PointInTime, session: Session,
+              digests: Path) -> Manifest:
+    changed = transfer.changed_bytes(digests)
+    return Manifest(
+        rule=state.rule, number=session.number, epoch=bench.task.epoch, task=state.task,
+        taken_at=point.taken_at, consistency=point.consistency, vm=point.vm,
+        disks=tuple(DiskPoint(id=d.spec.id, size=d.spec.size, file="",
+                              moved=changed[d.spec.id], changed=changed[d.spec.id])
+                    for d in point.disks),
+        tracking=point.token, note=point.note)

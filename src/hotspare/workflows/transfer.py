@@ -1,0 +1,242 @@
+"""Between the workflow and the data plane: change lists, copies and digest tables of one run.
+
+Files in the rule's folder, one set a disk and instant: ``vda.i1.plan`` (the changed-block list),
+``vda.i1.journal``; ``point.i0.digests`` is the table of the point that is about to be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ..dataplane.control import Control, TransferProgress
+from ..dataplane.digests import digest_key
+from ..dataplane.engine import CopyJob, CopyResult, copy_disks
+from ..dataplane.journal import Journal
+from ..dataplane.layers import Layers, folded
+from ..dataplane.plan import PassId, Plan, plan_disk
+from ..dataplane.tables import (
+    DigestTable,
+    DiskPasses,
+    build_table,
+    should_fold,
+    table_of,
+)
+from ..dataplane.throttle import Throttle
+from ..dataplane.verify import verify_disk
+from ..domain.errors import ForeignChange, TrackingUnusable
+from ..domain.lineage import Lineage, Manifest
+from ..platforms.port import PointDisk, PointInTime, Session, Target, Unknown
+from .bench import Bench
+from .failover import replica_of
+from .run_state import RunState
+from .steps import Json
+
+
+def prepare(bench: Bench, state: RunState, point: PointInTime, session: Session) -> None:
+    """Write the change list of every disk for the open instant, where it is not there yet."""
+    missing = [d for d in point.disks
+               if not _path(bench, d.spec.id, state.instant, "plan").exists()]
+    if not missing:
+        return
+    base = _base(bench, state)
+    with ExitStack() as stack:
+        for disk in missing:
+            _plan(bench, state, disk, base, session, stack)
+
+
+def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
+          session: Session, stack: ExitStack) -> None:
+    spec = disk.spec
+    below = base.disk(spec.id) if base is not None else None
+    previous = list(_passes(bench, state, spec.id, stack, state.done))
+    changes = disk.changes
+    while True:
+        expected: Layers | None = None
+        if isinstance(changes, Unknown) and (below is not None or previous):
+            bench.say("replicate.compare",
+                      "info" if changes.reason == "tracking.raw" else "warning",
+                      disk=spec.id, reason=changes.reason)
+            expected = stack.enter_context(_layers(
+                bench, base if below is not None else None, spec.id, spec.size))
+            for plan, journal in previous:
+                expected.add_journal(journal, plan)
+        try:
+            plan_disk(
+                _path(bench, spec.id, state.instant, "plan"),
+                pass_id=_pass_id(state, spec.id, spec.size), export=disk.export,
+                changes=changes, control=_control(bench, None), fresh=below is None,
+                target_zero=below is None and not previous and not session.resumed,
+                previous=previous, expected=expected,
+                base_size=below.size if below is not None and below.size != spec.size else None)
+            return
+        except TrackingUnusable as error:
+            if isinstance(changes, Unknown):
+                raise
+            changes = Unknown(error.code)
+
+
+def planned_bytes(bench: Bench, state: RunState) -> int:
+    """Bytes that the instant's change lists name."""
+    return sum(Plan(path).totals.data for path in bench.folder.glob(f"*.i{state.instant}.plan"))
+
+
+def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> Json:
+    """Copy all disks of the open instant; goes on where an earlier attempt ended.
+
+    Returns figures in bytes. Raises what the data plane raises, and InstantLost."""
+    throttle = Throttle(bench.limits().bandwidth)
+    control = _control(bench, point, throttle)
+    key = digest_key(bench.key)
+    with ExitStack() as stack:
+        jobs = []
+        for disk in point.disks:
+            spec = disk.spec
+            plan = Plan(_path(bench, spec.id, state.instant, "plan"))
+            journal = stack.enter_context(Journal(
+                _path(bench, spec.id, state.instant, "journal"),
+                _pass_id(state, spec.id, spec.size)))
+            compare = stack.enter_context(
+                _expected(bench, state, spec.id, spec.size)) if plan.compare else None
+            jobs.append(CopyJob(
+                source=disk.export, target=session.disks[spec.id], plan=plan, journal=journal,
+                key=key, throttles=(*bench.tools.throttles, throttle),
+                transfer_buffer=bench.rule.transfer_buffer, compare_with=compare))
+        result = copy_disks(jobs, control)
+    return _figures(result)
+
+
+def digest_table(bench: Bench, state: RunState, point: PointInTime) -> Path:
+    """Build the digest table of the point from the journals of all passes."""
+    path = bench.folder / "point.i0.digests"
+    with ExitStack() as stack:
+        disks = {
+            d.spec.id: DiskPasses(d.spec.size, list(_passes(
+                bench, state, d.spec.id, stack, (*state.done, state.instant))))
+            for d in point.disks}
+        build_table(path, disks).close()
+    return path
+
+
+def changed_bytes(table: Path) -> dict[str, int]:
+    """Bytes that the point changed, by disk."""
+    with DigestTable(table) as opened:
+        return {disk: opened.changed_bytes(disk) for disk in opened.disks}
+
+
+def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
+    """The digest table that the successor of ``number`` gets at a merge, or None to keep both."""
+    point, successor = lineage.point(number), lineage.successor(number)
+    if point is None or successor is None:
+        return None
+    blobs = (*point.digests, *successor.digests)
+    if len(blobs) < 2 or not should_fold(blobs[0].length, sum(b.length for b in blobs[1:])):
+        return None
+    path = bench.folder / f"fold-{number}.i0.digests"
+    target = bench.target.target(bench.key)
+    from ..dataplane.tables import fold as fold_tables
+
+    with ExitStack() as stack:
+        tables = [stack.enter_context(_table(bench, target, blob.name)) for blob in blobs]
+        fold_tables(path, tables).close()
+    return path
+
+
+def verify_head(bench: Bench, target: Target, number: int) -> None:
+    """Compare the head's content with its digests. Raises ForeignChange ``replica.changed``."""
+    manifest = target.lineage(replica_of(bench)).point(number)
+    assert manifest is not None
+    key = digest_key(bench.key)
+    with target.read_point(replica_of(bench), number) as exports:
+        for disk in manifest.disks:
+            with _layers(bench, manifest, disk.id, disk.size) as expected:
+                wrong = verify_disk(exports[disk.id], expected, key, _control(bench, None))
+            if wrong:
+                raise ForeignChange("replica.changed", point=number, disk=disk.id,
+                                    offset=wrong[0].offset)
+
+
+# --- inside ------------------------------------------------------------------------------------
+
+
+def _path(bench: Bench, disk: str, instant: int, kind: str) -> Path:
+    return bench.folder / f"{disk}.i{instant}.{kind}"
+
+
+def _pass_id(state: RunState, disk: str, size: int) -> PassId:
+    return PassId(rule=state.rule, disk=disk, instant=str(state.intent), size=size)
+
+
+def _base(bench: Bench, state: RunState) -> Manifest | None:
+    if state.base is None:
+        return None
+    return bench.target.target(bench.key).lineage(replica_of(bench)).point(state.base)
+
+
+def _passes(bench: Bench, state: RunState, disk: str, stack: ExitStack,
+            instants: tuple[int, ...]) -> Iterator[tuple[Plan, Journal]]:
+    for instant in instants:
+        plan = _path(bench, disk, instant, "plan")
+        journal = _path(bench, disk, instant, "journal")
+        if plan.exists():
+            opened = Plan(plan)
+            yield opened, stack.enter_context(
+                Journal.read(journal) if journal.exists() else Journal(journal, opened.id))
+
+
+@contextmanager
+def _table(bench: Bench, target: Target, blob: str) -> Iterator[DigestTable]:
+    """A digest table of the target, kept in the rule's folder until the run ends."""
+    path = bench.folder / f"{blob}.i0.table"
+    table = DigestTable(path) if path.exists() else table_of(
+        path, target.read_blob(replica_of(bench), blob))
+    try:
+        yield table
+    finally:
+        table.close()
+
+
+@contextmanager
+def _layers(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> Iterator[Layers]:
+    """What the disk holds at a published point, by digest."""
+    target = bench.target.target(bench.key)
+    with ExitStack() as stack:
+        tables = [] if manifest is None else [
+            stack.enter_context(_table(bench, target, blob.name)) for blob in manifest.digests]
+        with folded(bench.folder, size, disk, tables) as layers:
+            yield layers
+
+
+@contextmanager
+def _expected(bench: Bench, state: RunState, disk: str, size: int) -> Iterator[Layers]:
+    """What the unpublished state holds: the base's digests overlaid with earlier passes."""
+    base = _base(bench, state)
+    with ExitStack() as stack:
+        layers = stack.enter_context(_layers(
+            bench, base if base is not None and base.disk(disk) else None, disk, size))
+        for plan, journal in _passes(bench, state, disk, stack, state.done):
+            layers.add_journal(journal, plan)
+        yield layers
+
+
+def _control(bench: Bench, point: PointInTime | None, throttle: Throttle | None = None) -> Control:
+    def stop() -> bool:
+        bench.check_stop()
+        if throttle is not None:
+            throttle.set_limit(bench.limits().bandwidth)
+        return False
+
+    def progress(now: TransferProgress) -> None:
+        bench.progress("transfer", now.done, now.total, rate=now.rate,
+                       seconds_left=now.seconds_left, disks=now.disks)
+
+    if point is None:
+        return Control(stop=stop)
+    return Control(stop=stop, healthy=point.healthy, progress=progress)
+
+
+def _figures(result: CopyResult) -> Json:
+    return {"bytes_read": result.bytes_read, "bytes_written": result.bytes_written,
+            "zero_bytes": result.zero_bytes, "compared": result.compared,
+            "retries": result.retries, "reconnects": result.reconnects}
