@@ -1,0 +1,1 @@
+"""Test beds: small real environments that tests start, use and remove."""

@@ -1,0 +1,75 @@
+"""Pytest fixtures of the KVM test bed. Load with `-p testbeds.pytest_plugin` or pytest_plugins.
+
+A missing prerequisite skips a test with its reason, so that anyone can run the suite. Where the
+environment has CI=true it fails instead: there, a test that never runs must not look green.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .kvm.errors import MissingPrerequisite
+
+if TYPE_CHECKING:
+    from .kvm import Guest, Lab, SessionHost
+
+_numbers = itertools.count(1)
+
+
+def missing(error: MissingPrerequisite) -> None:
+    """Skip, or fail under CI=true, for a missing prerequisite."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"The KVM test bed cannot run: {error}", pytrace=False)
+    pytest.skip(f"The KVM test bed cannot run: {error}")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One lab for the whole test session; tests share its hosts and must clean up after them."""
+    try:
+        from .kvm.lab import Lab
+
+        with Lab() as running:
+            yield running
+    except MissingPrerequisite as error:
+        missing(error)
+
+
+@pytest.fixture
+def host_a(lab: Lab) -> SessionHost:
+    """The host where guests usually live; started again if a test before ended its daemon."""
+    lab.a.start()
+    return lab.a
+
+
+@pytest.fixture
+def host_b(lab: Lab) -> SessionHost:
+    """The host that usually receives replicas; started again if a test before ended its daemon."""
+    lab.b.start()
+    return lab.b
+
+
+@pytest.fixture
+def guest_factory(lab: Lab) -> Iterator[Callable[..., Guest]]:
+    """Return a function that defines guests with unique names; they are removed after the test.
+
+    Call it as guest_factory(host=None, **options): the options of Lab.define_guest, on host a
+    unless told otherwise.
+    """
+    made: list[Guest] = []
+
+    def define(host: SessionHost | None = None, **options: Any) -> Guest:
+        name = options.pop("name", "vm")
+        guest = lab.define_guest(host or lab.a, f"{name}-{next(_numbers)}", **options)
+        made.append(guest)
+        return guest
+
+    yield define
+    for guest in made:
+        guest.host.start()  # a test may have killed its daemon
+        lab.remove_guest(guest)
