@@ -91,7 +91,7 @@ def _query(bench: Bench, context: Json) -> None:
 def _transfer(bench: Bench, context: Json) -> None:
     figures = _complete(bench)
     context["figures"] = figures
-    context["detail"] = dict(figures)
+    context["detail"] = {"moved": figures["bytes_written"], **figures}
 
 
 def _publish(bench: Bench, context: Json) -> None:

@@ -151,10 +151,10 @@ def verify_head(bench: Bench, target: Target, number: int) -> None:
     with target.read_point(replica_of(bench), number) as exports:
         for disk in manifest.disks:
             with _layers(bench, manifest, disk.id, disk.size) as expected:
-                wrong = verify_disk(exports[disk.id], expected, key, _control(bench, None))
-            if wrong:
-                raise ForeignChange("replica.changed", point=number, disk=disk.id,
-                                    offset=wrong[0].offset)
+                found = verify_disk(exports[disk.id], expected, key, _control(bench, None),
+                                    disk=disk.id, directory=bench.folder)
+            if found.mismatches:
+                raise ForeignChange("replica.changed", number=number, disk=disk.id)
 
 
 # --- inside ------------------------------------------------------------------------------------

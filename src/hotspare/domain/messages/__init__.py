@@ -34,9 +34,9 @@ class _Lenient(Formatter):
 
 def catalogue() -> dict[str, Text]:
     """All texts by code."""
-    from . import dataplane, platform, service
+    from . import dataplane, platform, service, workflow
 
-    return {**platform.TEXTS, **dataplane.TEXTS, **service.TEXTS}
+    return {**platform.TEXTS, **dataplane.TEXTS, **service.TEXTS, **workflow.TEXTS}
 
 
 def text_of(code: str, fields: Mapping[str, Any]) -> Text:

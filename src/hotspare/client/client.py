@@ -1,0 +1,227 @@
+"""The client. Errors of the server are raised here with the codes that they have there."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+
+from ..domain.errors import GiveUp, HotspareError, Refused
+from . import shapes
+from .session import Session
+
+_TIMEOUT_S = 30.0
+_PAGE = 500
+
+
+class Client:
+    """One connection to one server. Not for several threads at once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        headers = {"Authorization": f"Bearer {session.token}"} if session.token else {}
+        self._http = httpx.Client(
+            base_url=session.url.rstrip("/") + "/api/v1", headers=headers,
+            verify=_trust(session), timeout=_TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._http.close()
+
+    def request(self, method: str, path: str, *, body: dict[str, Any] | None = None,
+                parameters: dict[str, Any] | None = None,
+                timeout_s: float = _TIMEOUT_S) -> Any:
+        """The decoded answer, None for an empty one. ``path`` is below ``/api/v1``."""
+        wanted = {k: v for k, v in (parameters or {}).items() if v is not None}
+        try:
+            answer = self._http.request(method, path, json=body, params=wanted,
+                                        timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise _unreachable(self._session.url, error) from error
+        return _decoded(answer)
+
+    def _all(self, path: str, parameters: dict[str, Any] | None = None) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            part = self.request("GET", path, parameters={
+                "limit": _PAGE, **(parameters or {}), "cursor": cursor})
+            yield from part["items"]
+            cursor = part["next"]
+            if cursor is None:
+                return
+
+    # --- session -------------------------------------------------------------------------------
+
+    def login(self, user: str, password: str) -> shapes.Login:
+        return cast(shapes.Login, self.request(
+            "POST", "/login", body={"user": user, "password": password}))
+
+    def logout(self) -> None:
+        self.request("POST", "/logout")
+
+    # --- platforms and machines ----------------------------------------------------------------
+
+    def platforms(self) -> list[shapes.Platform]:
+        return list(self._all("/platforms"))
+
+    def platform(self, ref: str) -> shapes.Platform:
+        return cast(shapes.Platform, self.request("GET", f"/platforms/{_seg(ref)}"))
+
+    def add_platform(self, name: str, uri: str, *, kind: str = "libvirt",
+                     options: dict[str, str] | None = None,
+                     secret: str | None = None) -> shapes.Platform:
+        return cast(shapes.Platform, self.request("POST", "/platforms", body={
+            "name": name, "uri": uri, "kind": kind, "options": options or {},
+            "secret": secret}))
+
+    def check_platform(self, ref: str) -> int:
+        return int(self.request("POST", f"/platforms/{_seg(ref)}/check")["task"])
+
+    def refresh_platform(self, ref: str) -> int:
+        return int(self.request("POST", f"/platforms/{_seg(ref)}/refresh")["task"])
+
+    def remove_platform(self, ref: str) -> None:
+        self.request("DELETE", f"/platforms/{_seg(ref)}")
+
+    def vms(self, platform: str) -> list[shapes.Vm]:
+        return list(self._all(f"/platforms/{_seg(platform)}/vms"))
+
+    def machines(self) -> list[shapes.Machine]:
+        return list(self._all("/machines"))
+
+    # --- rules ---------------------------------------------------------------------------------
+
+    def rules(self) -> list[shapes.Rule]:
+        return list(self._all("/rules"))
+
+    def rule(self, ref: str) -> shapes.Rule:
+        return cast(shapes.Rule, self.request("GET", f"/rules/{_seg(ref)}"))
+
+    def create_rule(self, settings: dict[str, Any]) -> shapes.Rule:
+        return cast(shapes.Rule, self.request("POST", "/rules", body=settings))
+
+    def start_rule(self, ref: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(ref)}/start")["task"])
+
+    def stop_rule(self, ref: str) -> shapes.Rule:
+        return cast(shapes.Rule, self.request("POST", f"/rules/{_seg(ref)}/stop"))
+
+    def delete_rule(self, ref: str, delete_replica: bool) -> int:
+        return int(self.request("DELETE", f"/rules/{_seg(ref)}", parameters={
+            "delete_replica": delete_replica})["task"])
+
+    def points(self, rule: str) -> list[shapes.Point]:
+        return list(self._all(f"/rules/{_seg(rule)}/points"))
+
+    def failover(self, rule: str, point: int | None) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failover",
+                                body={"point": point})["task"])
+
+    def undo(self, rule: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def tasks(self, rule: str | None = None, state: str | None = None,
+              largest: int = 50) -> list[shapes.Task]:
+        """Newest first, at most ``largest``."""
+        found: list[shapes.Task] = []
+        for task in self._all("/tasks", {"rule": rule, "state": state,
+                                         "limit": min(largest, _PAGE)}):
+            found.append(task)
+            if len(found) >= largest:
+                break
+        return found
+
+    def task(self, task: int) -> shapes.Task:
+        return cast(shapes.Task, self.request("GET", f"/tasks/{task}"))
+
+    def task_log(self, task: int) -> list[shapes.LogLine]:
+        return list(self._all(f"/tasks/{task}/log"))
+
+    def rule_log(self, rule: str) -> list[shapes.LogLine]:
+        return list(self._all(f"/rules/{_seg(rule)}/log"))
+
+    def follow(self, task: int, patience_s: float = 60.0) -> Iterator[shapes.Progress]:
+        """Each news of the task until it has ended. A server that goes away is waited for:
+        the task goes on without us, and after the server's restart."""
+        seen: int | None = None
+        lost_at: float | None = None
+        while True:
+            try:
+                news = cast(shapes.Progress, self.request(
+                    "GET", f"/tasks/{task}/progress", timeout_s=_TIMEOUT_S + 10.0,
+                    parameters={"wait": 20.0 if seen is not None else None, "seen": seen}))
+            except HotspareError as error:
+                now = time.monotonic()
+                lost_at = lost_at or now
+                if error.code != "client.unreachable" or now - lost_at > patience_s:
+                    raise
+                time.sleep(0.5)
+                continue
+            lost_at, seen = None, news["version"]
+            yield news
+            if news["state"] == "ended":
+                return
+
+
+def fetch_ca(url: str, fingerprint: str) -> str:
+    """The server's CA (PEM), accepted only when its SHA-256 is ``fingerprint``."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE     # what comes is compared below before it is trusted
+    try:
+        answer = httpx.get(url.rstrip("/") + "/api/v1/ca", verify=context, trust_env=False,
+                           timeout=_TIMEOUT_S)
+        pem = answer.text
+        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _unreachable(url, error) from error
+    except ValueError as error:
+        raise GiveUp("client.answer", status=answer.status_code) from error
+    if found != fingerprint.replace(":", "").strip().lower():
+        raise Refused("client.fingerprint", found=found)
+    return pem
+
+
+def _seg(ref: str) -> str:
+    return quote(ref, safe="")
+
+
+def _trust(session: Session) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=session.ca)
+    except OSError as error:        # ssl.SSLError is one
+        raise Refused("input.file", path=str(session.ca),
+                      why=error.strerror or "it is no certificate") from error
+
+
+def _unreachable(url: str, error: Exception) -> HotspareError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Refused("client.untrusted", url=url, why=cause.verify_message)
+        cause = cause.__cause__ or cause.__context__
+    return GiveUp("client.unreachable", url=url, why=str(error) or type(error).__name__)
+
+
+def _decoded(answer: httpx.Response) -> Any:
+    if answer.status_code == 204:
+        return None
+    try:
+        data = answer.json()
+        if answer.is_success:
+            return data
+        error = HotspareError.from_dict(data["error"])
+    except (ValueError, KeyError, TypeError):
+        raise GiveUp("client.answer", status=answer.status_code) from None
+    raise error

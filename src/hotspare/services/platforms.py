@@ -1,0 +1,207 @@
+"""Platforms: registered, checked and refreshed by a DR machine, removed when nothing needs them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from ..domain.errors import GiveUp, Refused
+from ..domain.messages import text_of
+from ..store import Record, schema
+from . import queue
+from .context import Actor, Change, Context
+from .names import check_name, name_key, page, slice_of
+from .views import Page, PlatformView, VmView
+
+KINDS: Final = ("libvirt",)
+_TRANSPORTS = {"qemu", "qemu+unix", "qemu+ssh", "qemu+tls"}
+_PARAMETERS = {"socket", "mode", "keyfile", "known_hosts", "no_tty", "sshauth", "pkipath"}
+"""Of libvirt's URI parameters, those that run nothing: ``command`` and ``netcat`` name programs,
+``no_verify`` gives the machine's trust away."""
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|[0-9a-fA-F:]{2,45}")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+
+def check_uri(kind: str, uri: str) -> None:
+    """Raises Refused ``platform.uri`` naming what is wrong: an address must not be able to name
+    a command, an option of ssh, or a secret."""
+    if kind not in KINDS:
+        raise Refused("platform.kind", kind=kind, known=", ".join(KINDS))
+
+    def bad(why: str) -> Refused:
+        return Refused("platform.address", why=why)
+
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018  (raises for a port that is none)
+        host, user, password = parts.hostname, parts.username, parts.password
+        parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) \
+            if parts.query else []
+    except ValueError as error:
+        raise bad("it is not an address") from error
+    if parts.scheme not in _TRANSPORTS:
+        raise bad(f"it must begin with one of {', '.join(sorted(_TRANSPORTS))}")
+    if password is not None:
+        raise bad("a password does not belong into an address")
+    if host is not None and not _HOST.fullmatch(host):
+        raise bad("the name of the host has characters that no host name has")
+    if user is not None and not _USER.fullmatch(user):
+        raise bad("the user has characters that no user name has")
+    if host is None and parts.scheme in {"qemu+ssh", "qemu+tls"}:
+        raise bad("the host is missing")
+    if parts.path not in {"/system", "/session"}:
+        raise bad("it must end with /system or /session")
+    for name, _value in parameters:
+        if name not in _PARAMETERS:
+            raise bad(f"the parameter {name[:40]} is not allowed")
+
+
+class Platforms:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def list(self, actor: Actor, limit: int = 100, cursor: str | None = None
+             ) -> Page[PlatformView]:
+        actor.need("viewer")
+        t = schema.platform
+        with self._context.read() as conn:
+            rows = conn.execute(slice_of(
+                sa.select(t).where(t.c.deleted_at.is_(None)).order_by(t.c.name_key),
+                limit, cursor)).all()
+        return page([PlatformView.of(r) for r in rows], limit, cursor)
+
+    def get(self, actor: Actor, ref: str) -> PlatformView:
+        actor.need("viewer")
+        with self._context.read() as conn:
+            return PlatformView.of(find(conn, ref))
+
+    def vms(self, actor: Actor, ref: str, limit: int = 100, cursor: str | None = None
+            ) -> Page[VmView]:
+        """The machines of the last refresh; one that has a rule names it (M3)."""
+        actor.need("viewer")
+        v, r = schema.platform_vm, schema.rule
+        with self._context.read() as conn:
+            platform = find(conn, ref)
+            rows = conn.execute(slice_of(
+                sa.select(v, r.c.name.label("rule_name"))
+                .outerjoin(r, sa.and_(r.c.source == v.c.platform, r.c.vm == v.c.ref,
+                                      r.c.deleted_at.is_(None)))
+                .where(v.c.platform == platform.id).order_by(v.c.name, v.c.ref),
+                limit, cursor)).all()
+        return page([VmView(ref=x.ref, name=x.name, power=x.power, size=x.size,
+                            protectable=x.protectable, reason=x.reason,
+                            message=text_of(x.reason, {"vm": x.name}).message if x.reason else "",
+                            rule=x.rule_name) for x in rows], limit, cursor)
+
+    # --- changing ------------------------------------------------------------------------------
+
+    def add(self, actor: Actor, *, name: str, kind: str, uri: str,
+            options: Mapping[str, str] | None = None, secret: str | None = None,
+            machine: str | None = None) -> PlatformView:
+        """Register a platform; a check task, and a refresh after it, begin at once."""
+        actor.need("administrator")
+        name = check_name(name, "name")
+        check_uri(kind, uri)
+        t = schema.platform
+        with self._context.change() as change:
+            worker = _machine(change.conn, machine)
+            ident = secrets.token_hex(4)
+            taken = change.conn.execute(sa.select(t.c.name).where(
+                t.c.deleted_at.is_(None),
+                sa.or_(t.c.name_key == name_key(name),
+                       sa.and_(t.c.kind == kind, t.c.uri == uri)))).scalar()
+            if taken is not None:
+                raise Refused("platform.exists", name=taken)
+            try:
+                change.conn.execute(sa.insert(t).values(
+                    id=ident, name=name, name_key=name_key(name), kind=kind, uri=uri,
+                    options=dict(options or {}), machine=worker, state="unchecked", product="",
+                    host_id="", checks=[], places=[], created_at=change.now,
+                    secret=(None if secret is None
+                            else self._context.keys.encrypt(secret, ident))))
+            except IntegrityError:
+                raise Refused("platform.exists", name=name) from None
+            change.audit(actor, "platform.add", ident, name=name, kind=kind, uri=uri)
+            task = self._queue(change, actor, "check", platform=ident, machine=worker,
+                               arguments={"refresh": True})
+            return PlatformView.of(find(change.conn, ident), task)
+
+    def check(self, actor: Actor, ref: str) -> int:
+        """Look again whether the platform can be used. Returns the task."""
+        return self._ask(actor, "check", ref)
+
+    def refresh(self, actor: Actor, ref: str) -> int:
+        """Read the platform's machines and places again (M1). Returns the task."""
+        return self._ask(actor, "refresh", ref)
+
+    def _ask(self, actor: Actor, kind: Any, ref: str) -> int:
+        actor.need("operator")
+        with self._context.change() as change:
+            row = find(change.conn, ref)
+            change.audit(actor, f"platform.{kind}", row.id)
+            return self._queue(change, actor, kind, platform=row.id, machine=row.machine,
+                               arguments={})
+
+    def _queue(self, change: Change, actor: Actor, kind: Any, *, platform: str, machine: str,
+               arguments: dict[str, Any]) -> int:
+        return queue.enqueue(change, self._context.limits, kind, actor, machine=machine,
+                             platform=platform, arguments=arguments)
+
+    def remove(self, actor: Actor, ref: str) -> None:
+        """Forget a platform with its secret. Refused while a rule uses it or a task runs."""
+        actor.need("administrator")
+        t, r = schema.platform, schema.rule
+        with self._context.change() as change:
+            row = find(change.conn, ref)
+            rules = change.conn.execute(sa.select(r.c.name).where(
+                r.c.deleted_at.is_(None), sa.or_(r.c.source == row.id, r.c.target == row.id))
+                .order_by(r.c.name_key).limit(5)).scalars().all()
+            if rules:
+                raise Refused("platform.in-use", name=row.name, rules=", ".join(rules))
+            if live_task(change.conn, platform=row.id) is not None:
+                raise Refused("platform.task-running", kind="remove")
+            change.conn.execute(sa.update(t).where(t.c.id == row.id)
+                                .values(deleted_at=change.now, secret=None))
+            change.conn.execute(sa.delete(schema.platform_vm)
+                                .where(schema.platform_vm.c.platform == row.id))
+            change.audit(actor, "platform.remove", row.id, name=row.name)
+
+
+def find(conn: Connection, ref: str, code: str = "platform.not-found") -> Record:
+    """A platform by its id or its name."""
+    t = schema.platform
+    row = conn.execute(sa.select(t).where(
+        t.c.deleted_at.is_(None), sa.or_(t.c.id == ref, t.c.name_key == name_key(ref)))
+    ).one_or_none()
+    if row is None:
+        raise GiveUp(code, name=ref)
+    return row
+
+
+def live_task(conn: Connection, *, rule: str | None = None, platform: str | None = None
+              ) -> Record | None:
+    t = schema.task
+    where = t.c.rule == rule if rule is not None else t.c.platform == platform
+    return conn.execute(sa.select(t).where(where, t.c.state != "ended").limit(1)).one_or_none()
+
+
+def _machine(conn: Connection, name: str | None) -> str:
+    """The DR machine by name; without one, the only one."""
+    t = schema.machine
+    names = list(conn.execute(sa.select(t.c.name).order_by(t.c.name)).scalars())
+    if name is None and len(names) == 1:
+        return str(names[0])
+    if name is None:
+        raise Refused("machine.which", machines=", ".join(names) or "-")
+    if name not in names:
+        raise GiveUp("machine.not-found", name=name)
+    return name

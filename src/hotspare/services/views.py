@@ -1,0 +1,221 @@
+"""What the services answer. The REST API serves these shapes as they are; none holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ..domain.messages import text_of
+from ..store import Record
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A part of a list. ``next`` is the cursor of the part that follows, None at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class PlatformView:
+    id: str
+    name: str
+    kind: str
+    uri: str
+    options: dict[str, str]
+    has_secret: bool
+    machine: str
+    state: str                      # unchecked, ok, failed
+    product: str
+    host_id: str
+    checks: list[dict[str, Any]]
+    places: list[dict[str, Any]]
+    error: dict[str, Any] | None
+    checked_at: float | None
+    refreshed_at: float | None
+    task: int | None = None         # the check or refresh that was asked for
+
+    @staticmethod
+    def of(row: Record, task: int | None = None) -> PlatformView:
+        return PlatformView(
+            id=row.id, name=row.name, kind=row.kind, uri=row.uri, options=row.options,
+            has_secret=row.secret is not None, machine=row.machine, state=row.state,
+            product=row.product, host_id=row.host_id, checks=row.checks, places=row.places,
+            error=row.error, checked_at=row.checked_at, refreshed_at=row.refreshed_at, task=task)
+
+
+@dataclass(frozen=True)
+class VmView:
+    ref: str
+    name: str
+    power: str
+    size: int
+    protectable: bool
+    reason: str                     # code of the refusal
+    message: str                    # the same for people
+    rule: str | None                # the rule that protects it: "(replicated)"
+
+
+@dataclass(frozen=True)
+class MachineView:
+    name: str
+    live: bool
+    last_seen: float | None
+    max_tasks: int
+    running: int
+    queued: int
+    temp_dir: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RuleView:
+    id: str
+    name: str
+    source: str
+    source_name: str
+    vm: str
+    vm_name: str
+    target: str
+    target_name: str
+    storage: str
+    replica_name: str
+    networks: dict[str, str]
+    machine: str
+    retention: int
+    quiesce: str
+    bandwidth: int | None
+    interval_s: int | None
+    enabled: bool
+    next_run_at: float | None
+    epoch: int
+    state: str
+    state_zh: str
+    operations: list[str]
+    points: int
+    latest_point: int | None
+    latest_point_at: float | None
+    failover_point: int | None
+    failover_detail: dict[str, Any] | None
+    last_result: str | None
+    last_error: dict[str, Any] | None
+    last_task: int | None
+    last_success_at: float | None
+    live_task: int | None
+    waits_for: dict[str, Any] | None    # code, message, remedy, fields of a queued task
+    created_at: float
+    created_by: str
+
+
+@dataclass(frozen=True)
+class StepView:
+    name: str
+    state: str
+    attempts: int
+    detail: dict[str, Any]
+    started_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class TaskView:
+    id: int
+    kind: str
+    rule: str | None
+    rule_name: str | None
+    platform: str | None
+    platform_name: str | None
+    machine: str
+    state: str                      # queued, dispatched, running, ended
+    outcome: str | None             # ok, warning, failed, stopped
+    stop: bool
+    reason: dict[str, Any] | None
+    point: int | None
+    error: dict[str, Any] | None
+    figures: dict[str, Any]
+    trigger: str
+    requested_by: str
+    created_at: float
+    dispatched_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    progress: dict[str, Any] | None
+    steps: list[StepView] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """``version`` is what the next long poll names as seen."""
+
+    version: int
+    task: int
+    state: str
+    outcome: str | None
+    error: dict[str, Any] | None
+    reason: dict[str, Any] | None
+    progress: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class PointView:
+    number: int
+    taken_at: float
+    consistency: str
+    note: str
+    size: int
+    moved: int
+    task: int
+    epoch: int
+    standing: bool                  # a failover stands on it
+
+
+@dataclass(frozen=True)
+class LogView:
+    id: int
+    at: float
+    level: str
+    code: str
+    message: str
+    fields: dict[str, Any]
+    rule: str | None
+    platform: str | None
+    task: int | None
+
+
+@dataclass(frozen=True)
+class UserView:
+    name: str
+    role: str
+    disabled: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class AuditView:
+    id: int
+    at: float
+    user: str
+    action: str
+    object: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SessionView:
+    token: str
+    user: str
+    role: str
+    expires_at: float | None
+
+
+def explained(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A stored {code, fields} with its texts."""
+    if stored is None:
+        return None
+    fields = dict(stored.get("fields") or {})
+    text = text_of(str(stored["code"]), fields)
+    return {"code": stored["code"], "message": text.message, "remedy": text.remedy,
+            "fields": fields}
