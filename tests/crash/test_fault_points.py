@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from e2e.rig import Rig, wait_for
 
 import hotspare
+from e2e.rig import Rig, wait_for
 
 _SOURCE = Path(hotspare.__file__).parent
 _NAMES = sorted({

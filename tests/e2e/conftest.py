@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let the fixture know that its test failed, so that it tells what the tasks said."""
+    report = (yield).get_result()
+    if report.when == "call":
+        item.failed = report.failed  # type: ignore[attr-defined]
+
+
 @pytest.fixture
-def rig_factory(lab: Lab, guest_factory: Callable[..., Guest],
-                tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+def rig_factory(lab: Lab, guest_factory: Callable[..., Guest], tmp_path: Path,
+                request: pytest.FixtureRequest) -> Iterator[Callable[..., Rig]]:
     """Make a running, writing guest and a server; ``rig_factory(**guest options)``."""
     lab.a.start()
     lab.b.start()
@@ -33,6 +41,8 @@ def rig_factory(lab: Lab, guest_factory: Callable[..., Guest],
 
     yield make
     for rig in made:
+        if rig.server.alive and getattr(request.node, "failed", False):
+            print(rig.story())
         if rig.server.alive:
             rig.server.stop()
         lab.a.start()

@@ -209,7 +209,8 @@ class Rig:
             for disk in point.disks:
                 done = subprocess.run(
                     ["qemu-img", "check", "-U", "-f", "qcow2",
-                     str(self.lab.b.storage_dir / disk.file)], capture_output=True, text=True)
+                     str(self.lab.b.storage_dir / disk.file)], capture_output=True, text=True,
+                    check=False)
                 assert done.returncode == 0, done.stdout + done.stderr
 
     def leftovers(self, *, running_replica: bool = False) -> list[str]:
@@ -241,6 +242,19 @@ class Rig:
         found += [f"missing {name}" for name in sorted(expected - there)]
         found += [f"temporary {p.name}" for p in self.server.temp_dir.glob("hs-*/*")]
         return found
+
+    def story(self) -> str:
+        """What the last tasks say, for the message of a failed test."""
+        lines = []
+        with self.server.client() as client:
+            for task in reversed(client.tasks(largest=3)):
+                lines.append(f"task {task['id']} {task['kind']} {task['state']} {task['outcome']} "
+                             f"{task['error']}")
+                for step in client.task(task["id"])["steps"]:
+                    lines.append(f"   {step['name']} {step['state']} x{step['attempts']}")
+                lines += [f"   {line['level']} {line['code']} {line['fields']}"
+                          for line in client.task_log(task["id"])]
+        return "\n".join(lines) + "\n" + self.server.log.read_text()[-3000:]
 
     def settled(self, timeout_s: float = 60) -> None:
         """Wait until no task is live."""

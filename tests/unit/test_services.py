@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -249,7 +250,7 @@ def test_delete_leaves_history_and_frees_the_machine(here: Rig) -> None:
     here.run(rule)
     task = here.services.rules.delete(OPERATOR, rule, True)
     assert here.ended(task).outcome == "ok"
-    assert here.player.begun[-1].arguments == {"delete_replica": True}
+    assert here.player.begun[-1].arguments == {"delete_replica": True, "force": False}
     refused("rule.not-found", here.services.rules.get, VIEWER, rule)
     assert len(here.services.tasks.list(VIEWER, rule=rule).items) == 2
     here.rule()                         # the same name, the same machine

@@ -89,6 +89,8 @@ def delete(
     name: Name,
     delete_replica: Annotated[bool, typer.Option(
         "--delete-replica", help="Delete the replica with all its points too.")] = False,
+    force: Annotated[bool, typer.Option(
+        "--force", help="Also when the source cannot be reached to be cleaned up.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     wait: Wait = False, as_json: Json = False,
 ) -> None:
@@ -97,7 +99,7 @@ def delete(
         typer.confirm(f"Delete the replica of {name} and all its restore points?", abort=True,
                       err=True)
     with connected(as_json) as client:
-        started(client, client.delete_rule(name, delete_replica), wait, as_json)
+        started(client, client.delete_rule(name, delete_replica, force), wait, as_json)
 
 
 @rule.command("log")

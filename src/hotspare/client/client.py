@@ -115,9 +115,9 @@ class Client:
     def stop_rule(self, ref: str) -> shapes.Rule:
         return cast(shapes.Rule, self.request("POST", f"/rules/{_seg(ref)}/stop"))
 
-    def delete_rule(self, ref: str, delete_replica: bool) -> int:
+    def delete_rule(self, ref: str, delete_replica: bool, force: bool = False) -> int:
         return int(self.request("DELETE", f"/rules/{_seg(ref)}", parameters={
-            "delete_replica": delete_replica})["task"])
+            "delete_replica": delete_replica, "force": force})["task"])
 
     def points(self, rule: str) -> list[shapes.Point]:
         return list(self._all(f"/rules/{_seg(rule)}/points"))

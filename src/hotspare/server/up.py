@@ -31,7 +31,7 @@ from . import tls
 _log = logging.getLogger(__name__)
 
 MACHINE = "local"
-SHUTDOWN_S = 4.5
+SHUTDOWN_S = 10.0
 
 
 class Worker(Protocol):

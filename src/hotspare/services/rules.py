@@ -134,7 +134,7 @@ class Rules:
             change.audit(actor, "rule.stop", rule.id, task=task.id if task else None)
             return _get(change.conn, rule.id)
 
-    def delete(self, actor: Actor, ref: str, delete_replica: bool) -> int:
+    def delete(self, actor: Actor, ref: str, delete_replica: bool, force: bool = False) -> int:
         """Clean the source, and the target when asked, then forget the rule. Returns the task;
         the rule is gone when that has ended well."""
         actor.need("operator")
@@ -144,8 +144,9 @@ class Rules:
                 delete_replica = False      # it is the machine now
             queue.move(change, rule.id, Event.REMOVE)
             task = self._queue(change, "remove", actor, rule,
-                               arguments={"delete_replica": delete_replica})
-            change.audit(actor, "rule.delete", rule.id, task=task, delete_replica=delete_replica)
+                               arguments={"delete_replica": delete_replica, "force": force})
+            change.audit(actor, "rule.delete", rule.id, task=task, delete_replica=delete_replica,
+                         force=force)
             return task
 
     def failover(self, actor: Actor, ref: str, point: int | None) -> int:

@@ -14,8 +14,8 @@ def _source(bench: Bench, context: Json) -> None:
     try:
         left = bench.source.source.sweep(bench.rule.vm, bench.rule.id, keep=())
     except HotspareError as error:
-        # The source may be gone for ever; the rule must still be removable. What may have stayed
-        # there is said, with the prefix by which it can be found.
+        # The source may be gone for ever: with --force the rule is removable all the same. What
+        # may have stayed there is said, with the prefix by which it can be found.
         if not bench.task.arguments.get("force"):
             raise
         bench.say("remove.source-unreachable", "warning", prefix=f"hs-{bench.rule.id}",

@@ -163,6 +163,8 @@ def _retain(bench: Bench, context: Json) -> None:
 def _sweep(bench: Bench, _context: Json) -> None:
     lineage = _target(bench).lineage(replica_of(bench))
     state = run_state.load(bench.folder)
+    if state is None:
+        run_state.forget_passes(bench.folder)
     _sweep_source(bench, lineage, state)
     _target(bench).sweep(replica_of(bench), list(state.intents) if state else [])
 

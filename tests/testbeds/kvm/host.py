@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ class SessionHost:
         with self.log.open("ab") as log:
             # A process group of its own: a Ctrl-C in the terminal must reach the tests, not this
             process = subprocess.Popen(
-                [*self.identity.prefix(kvm=kvm), need("libvirtd"), "-p", str(self._pid_file)],
+                [sys.executable, str(Path(__file__).with_name("reaper.py")),
+                 *self.identity.prefix(kvm=kvm), need("libvirtd"), "-p", str(self._pid_file)],
                 env=self.environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
@@ -100,7 +102,7 @@ class SessionHost:
                 if status is not None:
                     raise self._failed(f"ended with status {status}") from error
                 if time.monotonic() > end:
-                    procs.end(process.pid)
+                    procs.end(self.pid or process.pid)
                     raise self._failed(f"did not answer within {timeout:.0f} s") from error
             time.sleep(0.05)
         # From here on the pid file tells the daemon, also to other processes; do not wait for it

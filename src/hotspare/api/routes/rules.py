@@ -34,8 +34,9 @@ def get(ref: inputs.Ref, services: Here, caller: Caller) -> RuleView:
 
 @router.delete("/rules/{ref}", operation_id="delete_rule", status_code=202)
 def delete(ref: inputs.Ref, services: Here, caller: Caller,
-           delete_replica: Annotated[bool, Query()] = False) -> Asked:
-    return Asked(services.rules.delete(caller, ref, delete_replica))
+           delete_replica: Annotated[bool, Query()] = False,
+           force: Annotated[bool, Query()] = False) -> Asked:
+    return Asked(services.rules.delete(caller, ref, delete_replica, force))
 
 
 @router.post("/rules/{ref}/start", operation_id="start_rule", status_code=202)

@@ -73,7 +73,7 @@ TEXTS: dict[str, Text] = {
         "Another process has a file of the replica open for writing: {reason}.",
         "End what uses the replica's files on the target host."),
     "replica.changed": Text(
-        "The replica's file {file} was written to since its restore point ({size} bytes).",
+        "The replica's file {file} was written to since its restore point.",
         "Find out what wrote to it. A full synchronisation compares all data and repairs it."),
     "replica.in-use": Text(
         "The replica cannot be removed: {by} stands on it.",

@@ -1,0 +1,1 @@
+"""KVM through libvirt: agentless, over the libvirt connection and NBD."""

@@ -1,0 +1,1 @@
+"""The platform port's contract, held against every driver."""
