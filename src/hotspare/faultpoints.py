@@ -1,10 +1,10 @@
 """Named instants in the real code at which a crash test ends the process.
 
 ``HOTSPARE_FAULT=NAME[#N]:ACTION`` acts at the N-th (default first, ``*`` each) passing of NAME
-in this process: ``kill`` (SIGKILL to ourselves), ``sleep=S``, or ``touch=PATH`` (create PATH, then wait
-until it is gone, so that a test can do something at exactly this instant). ``HOTSPARE_FAULT_LOG``
-names a file that each passing is appended to, which is how the tests list all points. Without
-either a fault point costs one look-up of a module variable.
+in this process: ``kill`` (SIGKILL to ourselves), ``sleep=S``, or ``touch=PATH`` (create PATH, then
+wait until it is gone, so that a test can do something at exactly this instant).
+``HOTSPARE_FAULT_LOG`` names a file that each passing is appended to. Without either a fault point
+costs one look-up of a module variable.
 """
 
 from __future__ import annotations

@@ -231,10 +231,14 @@ class Source(Protocol):
         quiescing is required and fails (the guest is thawed in any case)."""
         ...
 
-    def sweep(self, vm: str, rule: str, keep: Collection[str]) -> list[Leftover]:
+    def sweep(self, vm: str, rule: str, keep: Collection[str],
+              bases: Collection[str] = ()) -> list[Leftover]:
         """Remove every job, checkpoint, snapshot and scratch file named for ``rule`` (hs-RULE-…)
-        whose name's intent prefix is not in ``keep``, and thaw what we froze. Never touches
-        anything else. ``keep`` holds tokens' and intents' names (:func:`token_name`)."""
+        and thaw what we froze. Never touches anything else.
+
+        ``keep`` names intents whose instants may be opened again: all of theirs stays. ``bases``
+        names tokens (:meth:`token_name`) that a next run counts its changes from: their tracking
+        stays, an instant of theirs that is still open is closed."""
         ...
 
     def token_name(self, token: Token) -> str:

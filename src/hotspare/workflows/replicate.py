@@ -225,13 +225,11 @@ def _published(state: RunState, lineage: Lineage) -> bool:
 def _sweep_source(bench: Bench, lineage: Lineage, state: RunState | None) -> None:
     """Leave the source with nothing of ours but the base of the next run and the live state."""
     source = _source(bench)
-    keep = list(state.intents) if state is not None else []
-    head = lineage.head
-    if head is not None and head.tracking is not None:
-        keep.append(source.token_name(head.tracking))
-    if state is not None and state.pass_token is not None:
-        keep.append(source.token_name(state.pass_token))
-    for leftover in source.sweep(bench.rule.vm, bench.rule.id, keep):
+    keep = state.intents if state is not None else ()
+    tokens = [lineage.head.tracking if lineage.head is not None else None,
+              state.pass_token if state is not None else None]
+    bases = [source.token_name(token) for token in tokens if token is not None]
+    for leftover in source.sweep(bench.rule.vm, bench.rule.id, keep, bases):
         bench.say("sweep.source", "warning" if leftover.error else "info",
                   kind=leftover.kind, name=leftover.name, error=leftover.error)
 

@@ -1,7 +1,7 @@
 """Runs a command and reaps every orphan below it at once, as init does on a real host.
 
-A QEMU that libvirt started is an orphan, and libvirt waits until its parent has reaped it. Where the
-machine's process 1 reaps only now and then (some containers and micro-VMs do it every two
+A QEMU that libvirt started is an orphan, and libvirt waits until its parent has reaped it. Where
+the machine's process 1 reaps only now and then (some containers and micro-VMs do it every two
 seconds), each end of a domain would take as long. Used as a script:
 ``python reaper.py COMMAND …``; ends when the last of its descendants has ended.
 """

@@ -308,7 +308,8 @@ class LibvirtSource:
 
     # --- sweep ---------------------------------------------------------------------------------
 
-    def sweep(self, vm: str, rule: str, keep: Collection[str]) -> list[Leftover]:
+    def sweep(self, vm: str, rule: str, keep: Collection[str],
+              bases: Collection[str] = ()) -> list[Leftover]:
         found = self._sweep_helpers(rule, keep)
         try:
             domain = self._find(vm)
@@ -320,7 +321,7 @@ class LibvirtSource:
             active = bool(domain.isActive())
         if active:
             found += self._sweep_job(domain, rule, keep)
-        found += self._sweep_checkpoints(domain, rule, keep, active)
+        found += self._sweep_checkpoints(domain, rule, {*keep, *bases}, active)
         found += self._sweep_files(domain, rule, keep)
         if active and self._has_agent(domain) and self._thaw(domain):
             found.append(Leftover("freeze", vm))
