@@ -27,8 +27,26 @@ class DemoError(Exception):
     """Something did not happen as promised."""
 
 
+_told: list[str] = []
+
+
 def say(text: str) -> None:
     print(text, flush=True)
+    _told.append(text)
+
+
+def picture(path: Path) -> None:
+    """Save what was told as an SVG, for the README."""
+    from rich.console import Console as Terminal
+    from rich.text import Text
+
+    with Path(os.devnull).open("w") as nowhere:
+        terminal = Terminal(record=True, width=100, file=nowhere)
+        for line in "\n".join(_told).splitlines():
+            style = "bold" if line.startswith("==") else "cyan" if line.startswith("$") else ""
+            terminal.print(Text(line, style=style), crop=False, overflow="ellipsis", no_wrap=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        terminal.save_svg(str(path), title="make demo")
 
 
 def title(text: str) -> None:
@@ -68,7 +86,11 @@ class Console:
     def run(self, *arguments: str) -> None:
         """Show the command and what it prints."""
         say("$ hotspare " + " ".join(arguments))
-        subprocess.run([HOTSPARE, *arguments], check=True, env=self.environment)
+        done = subprocess.run([HOTSPARE, *arguments], check=False, env=self.environment,
+                              stdout=subprocess.PIPE, text=True)
+        say(done.stdout.rstrip())
+        if done.returncode:
+            raise DemoError(f"hotspare {arguments[0]} ended with exit code {done.returncode}")
 
     def ask(self, *arguments: str) -> Any:
         """The command's JSON answer, without showing it."""
@@ -121,6 +143,7 @@ def story(lab: Lab, console: Console, points_wanted: int) -> None:
 
     title("4. Failover to a chosen restore point")
     chosen = points[-2]
+    console.run("rule", "stop", "web")
     console.run("failover", "web", "--point", str(chosen["number"]), "--wait")
     replica = lab.guest(lab.b, GUEST)
     verified = replica.wait_ready()
@@ -132,6 +155,7 @@ def story(lab: Lab, console: Console, points_wanted: int) -> None:
     title("5. Undo: the copy's own writes are thrown away, replication goes on")
     console.run("undo", "web", "--wait")
     newest = console.points("web")[-1]["number"]
+    console.run("rule", "start", "web", "--wait")
     after = console.wait_points("web", newest + 2)
     tell_points(after[-2:])
     if not guest.running:
@@ -147,6 +171,7 @@ def story(lab: Lab, console: Console, points_wanted: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--points", type=int, default=4, help="restore points before failover")
+    parser.add_argument("--svg", type=Path, help="save what is shown as a picture")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     accel = detect_accel()
@@ -162,6 +187,8 @@ def main() -> int:
                 title("Cleaning up")
                 console.down()
         say("  guests, hosts, server and files are gone")
+        if arguments.svg:
+            picture(arguments.svg)
     except KeyboardInterrupt:
         say("  stopped by Ctrl-C; nothing is left behind")
         return 130

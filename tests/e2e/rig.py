@@ -278,3 +278,46 @@ def remove_replicas(lab: Lab, rule_ids: Iterable[str]) -> None:
     for rule in rule_ids:
         for path in lab.b.storage_dir.glob(f"hs-{rule}*"):
             path.unlink()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one call of the real command ended with."""
+
+    exit: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def hotspare(server: Server, *arguments: str, stdin: str = "", timeout_s: float = 120,
+             **environment: str) -> Said:
+    """Run the command against ``server``, as its administrator on the same machine."""
+    found = subprocess.run(
+        [HOTSPARE, *arguments], input=stdin, capture_output=True, text=True, check=False,
+        timeout=timeout_s, env=os.environ | {"HOTSPARE_STATE_DIR": str(server.state_dir)}
+        | environment)
+    return Said(found.returncode, found.stdout, found.stderr)
+
+
+def gated_run(rig: Rig, gate: Path, timeout_s: float = 120
+              ) -> tuple[dict[str, Any], dict[str, str]]:
+    """One run of a server whose fault point ``replicate.before-publish`` touches ``gate``: the
+    ended task, and what the source read as at its instant."""
+    with rig.server.client() as client:
+        task = client.start_rule(rig.rule)
+
+    def came() -> bool:
+        if gate.exists():
+            return True
+        with rig.server.client() as client:
+            assert client.task(task)["state"] != "ended", rig.story()
+        return False
+
+    wait_for(came, timeout_s, "the run comes to its commit point")
+    at_instant = rig.source_now() if rig.guest.running else {}
+    gate.unlink()
+    return rig.ended(task), at_instant

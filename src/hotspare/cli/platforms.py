@@ -36,7 +36,7 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end."
 @platform.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="A name of your choice.")],
-    uri: Annotated[str, typer.Argument(help="qemu+ssh://user@host/system?keyfile=/path, …")],
+    uri: Annotated[str, typer.Argument(help="qemu:///system, qemu+ssh://user@host/system, …")],
     kind: Annotated[str, typer.Option(help="What it is.")] = "libvirt",
     option: Annotated[list[str] | None, typer.Option(
         metavar="NAME=VALUE", help="A setting of the driver. Repeatable.")] = None,

@@ -78,10 +78,14 @@ def start(name: Name, wait: Wait = False, as_json: Json = False) -> None:
 
 @rule.command("stop")
 def stop(name: Name, as_json: Json = False) -> None:
-    """End the run and the schedule. What was transferred is kept."""
+    """End the run and the schedule, and wait until it has ended. What was transferred is kept."""
     with connected(as_json) as client:
-        answer(client.stop_rule(name), as_json, lambda r: typer.echo(
-            f"{r['name']} is {r['state']}" + ("; its task stops now." if r["live_task"] else ".")))
+        stopped = client.stop_rule(name)
+        if stopped["live_task"] is not None:
+            for _ in client.follow(stopped["live_task"]):
+                pass
+            stopped = client.rule(name)
+        answer(stopped, as_json, lambda r: typer.echo(f"{r['name']} is {r['state']}."))
 
 
 @rule.command("delete")

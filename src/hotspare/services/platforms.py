@@ -21,10 +21,10 @@ from .names import check_name, name_key, page, slice_of
 from .views import Page, PlatformView, VmView
 
 KINDS: Final = ("libvirt",)
-_TRANSPORTS = {"qemu", "qemu+unix", "qemu+ssh", "qemu+tls"}
-_PARAMETERS = {"socket", "mode", "keyfile", "known_hosts", "no_tty", "sshauth", "pkipath"}
-"""Of libvirt's URI parameters, those that run nothing: ``command`` and ``netcat`` name programs,
-``no_verify`` gives the machine's trust away."""
+_TRANSPORTS = {"qemu", "qemu+unix", "qemu+ssh"}
+_PARAMETERS = {"socket", "proxy"}
+"""Of libvirt's URI parameters, those that the driver takes. ``command`` and ``netcat`` name
+programs, ``no_verify`` gives the machine's trust away; key and known hosts are options."""
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|[0-9a-fA-F:]{2,45}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -54,7 +54,7 @@ def check_uri(kind: str, uri: str) -> None:
         raise bad("the name of the host has characters that no host name has")
     if user is not None and not _USER.fullmatch(user):
         raise bad("the user has characters that no user name has")
-    if host is None and parts.scheme in {"qemu+ssh", "qemu+tls"}:
+    if host is None and parts.scheme == "qemu+ssh":
         raise bad("the host is missing")
     if parts.path not in {"/system", "/session"}:
         raise bad("it must end with /system or /session")

@@ -50,7 +50,8 @@ TEXTS: dict[str, Text] = {
                           "Supported: {known}.", UNSUPPORTED),
     "platform.address": Text(
         "The address of the platform is not right: {why}.",
-        "Use for example qemu+ssh://user@host/system?keyfile=/path", INPUT),
+        "Use for example qemu+ssh://user@host/system with --option keyfile=/path, or "
+        "qemu:///system.", INPUT),
     "platform.exists": Text("The platform is registered already, as {name}.", "", STATE),
     "platform.not-found": Text("There is no platform {name}.",
                                "Run: hotspare platform list", MISSING),
