@@ -6,7 +6,6 @@ the next restore point is right, or the task fails with a clear error and the gu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,15 +30,9 @@ def _cases() -> list[object]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("victim", "instant"), _cases())
-def test_a_host_dies(rig_factory: Callable[..., Rig], tmp_path: Path, victim: str,
-                     instant: str) -> None:
+def test_a_host_dies(rig: Rig, tmp_path: Path, victim: str, instant: str) -> None:
     gate = tmp_path / "gate"
-    rig = rig_factory(boot="kernel", rate=20.0)
-    rig.protect(retention=2)
-    for _ in range(2):
-        rig.run()
     before = rig.points()
-    rig.server.stop()
     rig.server.start(f"{instant}:touch={gate}")
     with rig.server.client() as client:
         task = client.start_rule(rig.rule)
