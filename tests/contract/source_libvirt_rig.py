@@ -85,7 +85,8 @@ class LibvirtRig:
 
 
 def helper_processes() -> list[int]:
-    """Freeze helpers that still run; an idle one ends a moment after its parent lets it go."""
+    """Freeze helpers that outlived their parent; an idle one ends a moment after it. Those that
+    an open source of this process keeps for its next freeze do not count."""
     end = time.monotonic() + 3
     while True:
         found = []
@@ -93,7 +94,8 @@ def helper_processes() -> list[int]:
             try:
                 words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
                 if (b"hotspare.platforms.libvirt.freeze" in words
-                        and _MARK.encode() in (entry / "environ").read_bytes()):
+                        and _MARK.encode() in (entry / "environ").read_bytes()
+                        and f"PPid:\t{os.getpid()}\n" not in (entry / "status").read_text()):
                     found.append(int(entry.name))
             except OSError:
                 continue

@@ -219,6 +219,10 @@ class Source(Protocol):
         passed-through disks, independent disks, …) and GiveUp ``vm.not-found``."""
         ...
 
+    def prepare(self, quiesce: Quiesce) -> None:
+        """An instant will be opened soon: start what takes time. Touches no machine."""
+        ...
+
     def open_point(self, vm: str, base: Token | None, quiesce: Quiesce,
                    intent: Intent) -> PointInTime:
         """Make a consistent instant of all disks and return with the guest running.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +36,7 @@ def kept_intents(bench: Bench) -> list[str]:
 def _create(bench: Bench, context: Json) -> None:
     """The replica exists and can run there; refused with the reason otherwise."""
     rule = bench.rule
+    bench.source.source.prepare(rule.quiesce)
     vm = bench.source.source.inspect(rule.vm)
     for warning in vm.warnings:
         if not context.get("replica_known"):
@@ -53,6 +53,7 @@ def _configure(bench: Bench, context: Json) -> None:
     target.fence(replica, bench.task.epoch)
     lineage = target.lineage(replica)
     bench.link.adopt(bench.task, lineage.usable)
+    bench.live["base"] = lineage.head
     state = run_state.load(bench.folder)
     if state is not None and not _continues(bench, state, lineage):
         run_state.forget(bench.folder)
@@ -98,8 +99,9 @@ def _publish(bench: Bench, context: Json) -> None:
     """The commit point: from here on the restore point exists."""
     replica = replica_of(bench)
     state = _state(bench)
-    lineage = _target(bench).lineage(replica)
-    if not _published(state, lineage):
+    # Only after a crash can it be published already: then no session is open.
+    lineage = _target(bench).lineage(replica) if "session" not in bench.live else None
+    if lineage is None or not _published(state, lineage):
         # After a crash the instant may have been lost: then this copies what changed since.
         _complete(bench)
         point, session = _open(bench)
@@ -268,21 +270,14 @@ def _start_over(bench: Bench) -> bool:
 
 
 def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session]:
-    """Instant and session at the same time: each takes some hundreds of milliseconds."""
+    """First the session, then the instant: nothing is in the guest's way while it stands still,
+    and its scratch space is in use for as short as can be."""
     source, target = _source(bench), _target(bench)
     disks = source.inspect(bench.rule.vm).disks
-    with ThreadPoolExecutor(1) as pool:
-        beginning = pool.submit(_begin, bench, target, state, disks)
-        try:
-            point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce,
-                                      state.intent)
-        except BaseException:
-            if beginning.exception() is None:
-                beginning.result().close()
-            raise
-        bench.keep("point", point, point.release)
-        session = beginning.result()
+    session = _begin(bench, target, state, disks)
     bench.keep("session", session, session.close)
+    point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce, state.intent)
+    bench.keep("point", point, point.release)
     if tuple(d.spec for d in point.disks) != disks:
         # A disk was grown, added or removed just now: the session must be of the instant's disks.
         session.close()

@@ -171,6 +171,9 @@ def _pass_id(state: RunState, disk: str, size: int) -> PassId:
 def _base(bench: Bench, state: RunState) -> Manifest | None:
     if state.base is None:
         return None
+    known: Manifest | None = bench.live.get("base")
+    if known is not None and known.number == state.base:
+        return known
     return bench.target.target(bench.key).lineage(replica_of(bench)).point(state.base)
 
 

@@ -40,6 +40,9 @@ LIMIT_S = 4.0
 AGENT_TIMEOUT_S = 5
 """A hung agent blocks libvirt's call for minutes otherwise (seen)."""
 
+IDLE_S = 120.0
+"""A helper that gets no order for so long ends by itself; the next run starts another one."""
+
 _THAW_TRIES_S = 60.0
 _ANSWER_S = 150.0
 
@@ -213,9 +216,9 @@ def serve(source: int, sink: IO[str]) -> None:
     lines = _Lines(source)
     connection: Connection | None = None
     while not lines.ended:
-        line = lines.get(3600)
+        line = lines.get(IDLE_S)
         if line is None:
-            continue
+            break           # idle, or our input has ended
         if connection is None:
             connection = Connection(PlatformAccess(**json.loads(line)))
             with contextlib.suppress(HotspareError):
@@ -263,14 +266,23 @@ def unpack(data: dict[str, Any]) -> HotspareError:
 
 
 class Helper:
-    """The child, seen from its parent. Start it early: it needs some 0.3 s to connect."""
+    """The child, seen from its parent. Start it early: it needs some 0.2 s to connect. It takes
+    one order after another."""
 
     def __init__(self, access: PlatformAccess) -> None:
+        # -S: our own search path is handed down, site would only look for it again
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "hotspare.platforms.libvirt.freeze"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/")
+            [sys.executable, "-S", "-P", "-m", "hotspare.platforms.libvirt.freeze"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/",
+            env=environment)
         self._send({"id": access.id, "kind": access.kind, "uri": access.uri,
                     "options": dict(access.options), "secret": access.secret})
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take an order."""
+        return self._process.poll() is None
 
     def begin(self, order: Order, require: bool) -> Outcome:
         """Freeze, begin the job, thaw. Raises what :meth:`Order.begin` does, Refused

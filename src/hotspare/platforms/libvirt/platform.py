@@ -35,6 +35,7 @@ class LibvirtPlatform:
         return LibvirtStandby(self.connection, key)
 
     def close(self) -> None:
+        self._source.close()
         self.connection.close()
 
 

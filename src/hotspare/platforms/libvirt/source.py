@@ -38,7 +38,7 @@ from .scratch import SUFFIX, ScratchWatch, directory
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _NO_BITMAPS = re.compile(r"Cannot store dirty bitmaps|qcow2 v2", re.IGNORECASE)
-MIN_INTERVAL_S = 60
+MIN_INTERVAL_S = 10
 
 
 @dataclass
@@ -58,6 +58,7 @@ class LibvirtSource:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._opened: dict[str, Token | None] = {}  # intents of this process -> tracking if lost
+        self._helper: Helper | None = None          # waits for the next freeze
 
     @property
     def capabilities(self) -> SourceCapabilities:
@@ -79,6 +80,22 @@ class LibvirtSource:
             raise GiveUp("vm.not-found", vm=vm, reason="a helper of Hotspare")
         return domain
 
+    def prepare(self, quiesce: Quiesce) -> None:
+        if quiesce != "off":
+            self._ready_helper()
+
+    def close(self) -> None:
+        """Let the helper go; twice is fine."""
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
+
+    def _ready_helper(self) -> Helper:
+        if self._helper is None or not self._helper.alive:
+            self.close()
+            self._helper = Helper(self._connection.access)
+        return self._helper
+
     # --- opening -------------------------------------------------------------------------------
 
     def open_point(self, vm: str, base: Token | None, quiesce: Quiesce,
@@ -86,20 +103,15 @@ class LibvirtSource:
         domain = self._find(vm)
         with mapped(vm=vm):
             running = bool(domain.isActive())
-        with contextlib.ExitStack() as stack:
-            # its start-up overlaps with what we have to ask libvirt
-            helper: Helper | None = None
-            if running and quiesce != "off":
-                helper = Helper(self._connection.access)
-                stack.callback(helper.close)
-            layout = read_layout(self._connection.conn, domain)
-            found = self._own_instant(domain, layout, base, intent)
-            if found is not None:
-                return found
-            if layout.vm.power == "off":
-                point = self._open_offline(domain, layout, base, intent)
-            else:
-                point = self._open_running(domain, layout, base, intent, quiesce, helper)
+        layout = read_layout(self._connection.conn, domain)
+        found = self._own_instant(domain, layout, base, intent)
+        if found is not None:
+            return found
+        if layout.vm.power == "off":
+            point = self._open_offline(domain, layout, base, intent)
+        else:
+            helper = self._ready_helper() if running and quiesce != "off" else None
+            point = self._open_running(domain, layout, base, intent, quiesce, helper)
         self._opened[str(intent)] = point.token
         return point
 
@@ -279,6 +291,7 @@ class LibvirtSource:
             return helper.begin(order, require)
         except Retry as error:
             if error.code == "source.helper-died":
+                self.close()
                 self._thaw(domain)
                 end_job(domain, order.intent)
             raise

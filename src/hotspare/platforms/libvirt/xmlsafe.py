@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from xml.sax.saxutils import escape, quoteattr
 
 from ...domain.errors import Refused
 
@@ -11,6 +10,17 @@ __all__ = ["ET", "escape", "flag", "parse", "quoteattr", "text"]
 
 MAX_CHARS = 4 * 1024 * 1024
 """libvirt's own limit of a string in its protocol."""
+
+
+def escape(value: str) -> str:
+    """``value`` as the content of an element. (xml.sax.saxutils takes 30 ms to import.)"""
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def quoteattr(value: str) -> str:
+    """``value`` as an attribute, with its quotes."""
+    value = escape(value).replace('"', "&quot;")
+    return '"' + value.replace("\n", "&#10;").replace("\r", "&#13;").replace("\t", "&#9;") + '"'
 
 
 def parse(source: str) -> ET.Element:
