@@ -143,8 +143,15 @@ class Rig:
     guest: Guest
     rule: str = "rule"
     rule_id: str = ""
+    storage: str = ""
+    storage_dir: Path = Path()
 
-    def protect(self, retention: int = 7, quiesce: str = "try") -> None:
+    def __post_init__(self) -> None:
+        self.storage = self.lab.pool_name(self.lab.b)
+        self.storage_dir = self.lab.b.storage_dir
+
+    def protect(self, retention: int = 7, quiesce: str = "try",
+                bandwidth: int | None = None) -> None:
         """Register both hosts and create the rule."""
         with self.server.client() as client:
             for name, host in (("site-a", self.lab.a), ("site-b", self.lab.b)):
@@ -153,9 +160,9 @@ class Rig:
                      "both platforms are read")
             rule = client.create_rule({
                 "name": self.rule, "source": "site-a", "vm": self.guest.name,
-                "target": "site-b", "storage": self.lab.pool_name(self.lab.b),
+                "target": "site-b", "storage": self.storage,
                 "retention": retention, "quiesce": quiesce, "networks": {},
-                "interval_s": None, "replica_name": None, "bandwidth": None})
+                "interval_s": None, "replica_name": None, "bandwidth": bandwidth})
             self.rule_id = rule["id"]
 
     def run(self, timeout_s: float = 120, outcome: str = "ok") -> dict[str, Any]:
@@ -187,7 +194,7 @@ class Rig:
         platform = connect(PlatformAccess("test", "libvirt", self.lab.b.uri))
         try:
             return platform.target(key).lineage(
-                ReplicaRef(self.rule_id, self.lab.pool_name(self.lab.b)))
+                ReplicaRef(self.rule_id, self.storage))
         finally:
             platform.close()
 
@@ -200,7 +207,7 @@ class Rig:
 
     def points(self) -> dict[int, dict[str, str]]:
         """What every published point reads as at the target."""
-        return {point.number: {d.id: content(str(self.lab.b.storage_dir / d.file), "qcow2")
+        return {point.number: {d.id: content(str(self.storage_dir / d.file), "qcow2")
                                for d in point.disks}
                 for point in self.lineage().points}
 
@@ -209,7 +216,7 @@ class Rig:
             for disk in point.disks:
                 done = subprocess.run(
                     ["qemu-img", "check", "-U", "-f", "qcow2",
-                     str(self.lab.b.storage_dir / disk.file)], capture_output=True, text=True,
+                     str(self.storage_dir / disk.file)], capture_output=True, text=True,
                     check=False)
                 assert done.returncode == 0, done.stdout + done.stderr
 
@@ -235,7 +242,7 @@ class Rig:
             expected |= {d.file for d in point.disks} | {b.name for b in point.digests}
             if point.firmware_state is not None:
                 expected.add(point.firmware_state.name)
-        there = {p.name for p in self.lab.b.storage_dir.glob(f"hs-{self.rule_id}*")}
+        there = {p.name for p in self.storage_dir.glob(f"hs-{self.rule_id}*")}
         if running_replica:
             there = {name for name in there if "-fo-" not in name}
         found += [f"volume {name}" for name in sorted(there - expected)]
@@ -303,13 +310,10 @@ def hotspare(server: Server, *arguments: str, stdin: str = "", timeout_s: float 
     return Said(found.returncode, found.stdout, found.stderr)
 
 
-def gated_run(rig: Rig, gate: Path, timeout_s: float = 120
+def gated_end(rig: Rig, task: int, gate: Path, timeout_s: float = 120
               ) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run of a server whose fault point ``replicate.before-publish`` touches ``gate``: the
-    ended task, and what the source read as at its instant."""
-    with rig.server.client() as client:
-        task = client.start_rule(rig.rule)
-
+    """Let a task of a server whose fault point ``replicate.before-publish`` touches ``gate`` go
+    to its end: the ended task, and what the source read as at its instant ({} when it is off)."""
     def came() -> bool:
         if gate.exists():
             return True
@@ -321,3 +325,11 @@ def gated_run(rig: Rig, gate: Path, timeout_s: float = 120
     at_instant = rig.source_now() if rig.guest.running else {}
     gate.unlink()
     return rig.ended(task), at_instant
+
+
+def gated_run(rig: Rig, gate: Path, timeout_s: float = 120
+              ) -> tuple[dict[str, Any], dict[str, str]]:
+    """One run, as :func:`gated_end`."""
+    with rig.server.client() as client:
+        task = client.start_rule(rig.rule)
+    return gated_end(rig, task, gate, timeout_s)

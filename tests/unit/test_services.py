@@ -362,7 +362,7 @@ def test_a_periodic_rule_runs_by_its_interval_without_overlap(tmp_path: Path) ->
                     refreshed_at=1.0, created_at=1.0))
             change.conn.execute(sa.insert(schema.platform_vm).values(
                 platform="srcsrc", ref="u", name="web", power="off", size=1, protectable=True,
-                reason=""))
+                reason="", fields={}))
         rule = services.rules.create(OPERATOR, NewRule("r", "src", "web", "dst", "default",
                                                        interval_s=60)).id
         run = services.scheduler.run_due

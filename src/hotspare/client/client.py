@@ -47,6 +47,8 @@ class Client:
                                         timeout=timeout_s)
         except httpx.HTTPError as error:
             raise _unreachable(self._session.url, error) from error
+        except UnicodeEncodeError as error:     # an argument of the command that is no UTF-8
+            raise Refused("input.invalid", summary="an argument is no valid text") from error
         return _decoded(answer)
 
     def _all(self, path: str, parameters: dict[str, Any] | None = None) -> Iterator[Any]:
@@ -194,7 +196,10 @@ def fetch_ca(url: str, fingerprint: str) -> str:
 
 
 def _seg(ref: str) -> str:
-    return quote(ref, safe="")
+    try:
+        return quote(ref, safe="")
+    except UnicodeEncodeError as error:
+        raise Refused("input.invalid", summary="an argument is no valid text") from error
 
 
 def _trust(session: Session) -> ssl.SSLContext:

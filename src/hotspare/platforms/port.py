@@ -438,12 +438,13 @@ class Standby(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. ``code`` names the fault when not ok."""
+    """One thing that was looked at. ``code`` names the fault when not ok, ``fields`` are its."""
 
     name: str
     ok: bool
     detail: str = ""
     code: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +476,7 @@ class VmSummary:
     size: int                       # bytes of all disks
     protectable: bool = True
     reason: str = ""                # code of the refusal
+    fields: dict[str, Any] = field(default_factory=dict)    # and its fields
 
 
 class Inventory(Protocol):

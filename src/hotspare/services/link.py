@@ -305,7 +305,7 @@ def _fault(connection: ConnectionReport) -> dict[str, Any]:
     if bad is None or not bad.code:
         return GiveUp("platform.check-failed", check=bad.name if bad else "connection",
                       detail=bad.detail if bad else "").as_dict()
-    return GiveUp(bad.code, detail=bad.detail).as_dict()
+    return GiveUp(bad.code, **({"detail": bad.detail} | bad.fields)).as_dict()
 
 
 def _replace_vms(change: Change, platform: str, vms: list[VmSummary]) -> None:
@@ -314,4 +314,5 @@ def _replace_vms(change: Change, platform: str, vms: list[VmSummary]) -> None:
     if vms:
         change.conn.execute(sa.insert(v), [
             {"platform": platform, "ref": x.ref, "name": x.name, "power": x.power,
-             "size": x.size, "protectable": x.protectable, "reason": x.reason} for x in vms])
+             "size": x.size, "protectable": x.protectable, "reason": x.reason,
+             "fields": x.fields} for x in vms])

@@ -99,7 +99,7 @@ class Platforms:
                 limit, cursor)).all()
         return page([VmView(ref=x.ref, name=x.name, power=x.power, size=x.size,
                             protectable=x.protectable, reason=x.reason,
-                            message=text_of(x.reason, {"vm": x.name}).message if x.reason else "",
+                            message=_why(x),
                             rule=x.rule_name) for x in rows], limit, cursor)
 
     # --- changing ------------------------------------------------------------------------------
@@ -205,3 +205,8 @@ def _machine(conn: Connection, name: str | None) -> str:
     if name not in names:
         raise GiveUp("machine.not-found", name=name)
     return name
+
+
+def _why(vm: Record) -> str:
+    """Why a machine cannot be protected, or empty."""
+    return text_of(vm.reason, {"vm": vm.name} | vm.fields).message if vm.reason else ""

@@ -306,8 +306,9 @@ def _vm(conn: Connection, source: Record, ref: str) -> Record:
         raise Refused("vm.ambiguous", vm=ref, platform=source.name)
     vm = exact[0]
     if not vm.protectable:
-        raise Refused("vm.unprotectable", vm=vm.name,
-                      reason=text_of(vm.reason, {"vm": vm.name}).message, cause=vm.reason)
+        why = text_of(vm.reason, {"vm": vm.name} | vm.fields)
+        raise Refused("vm.unprotectable", vm=vm.name, reason=why.message, cause=vm.reason,
+                      help=why.remedy)
     return vm
 
 

@@ -71,6 +71,7 @@ platform_vm = Table(
     Column("size", sa.BigInteger, nullable=False),
     Column("protectable", sa.Boolean, nullable=False),
     Column("reason", sa.Text, nullable=False),
+    Column("fields", sa.JSON, nullable=False),
 )
 Index("ix_platform_vm_name", platform_vm.c.platform, platform_vm.c.name)
 

@@ -154,7 +154,8 @@ def verify_head(bench: Bench, target: Target, number: int) -> None:
                 found = verify_disk(exports[disk.id], expected, key, _control(bench, None),
                                     disk=disk.id, directory=bench.folder)
             if found.mismatches:
-                raise ForeignChange("replica.changed", number=number, disk=disk.id)
+                raise ForeignChange("replica.changed", number=number, disk=disk.id,
+                                    file=disk.file, size=sum(e.length for e in found.mismatches))
 
 
 # --- inside ------------------------------------------------------------------------------------
@@ -204,9 +205,12 @@ def _table(bench: Bench, target: Target, blob: str) -> Iterator[DigestTable]:
 def _layers(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> Iterator[Layers]:
     """What the disk holds at a published point, by digest."""
     target = bench.target.target(bench.key)
+    # A point's own tables name only what it changed: those of all older points lie below them.
+    points = () if manifest is None else tuple(
+        p for p in target.lineage(replica_of(bench)).points if p.number <= manifest.number)
     with ExitStack() as stack:
-        tables = [] if manifest is None else [
-            stack.enter_context(_table(bench, target, blob.name)) for blob in manifest.digests]
+        tables = [stack.enter_context(_table(bench, target, blob.name))
+                  for point in points for blob in point.digests]
         with folded(bench.folder, size, disk, tables) as layers:
             yield layers
 

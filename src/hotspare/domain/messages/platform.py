@@ -7,7 +7,7 @@ TEXTS: dict[str, Text] = {
     "blob.changed": Text(
         "The file {blob} of rule {rule} at the target is not what was stored: it was changed or "
         "damaged.",
-        "Run a full synchronisation of the rule, which compares all data, and check the storage."),
+        "Check the storage. Delete the rule with --delete-replica and make it anew to start over."),
     "blob.not-found": Text("No restore point has a file named {blob}.", exit=3),
     "disk.invalid": Text(
         "The disk {disk} cannot be replicated: {reason} is not acceptable.",
@@ -74,7 +74,8 @@ TEXTS: dict[str, Text] = {
         "End what uses the replica's files on the target host."),
     "replica.changed": Text(
         "The replica's file {file} was written to since its restore point.",
-        "Find out what wrote to it. A full synchronisation compares all data and repairs it."),
+        "Find out what wrote to it. To start over, delete the rule with --delete-replica and make "
+        "it anew."),
     "replica.in-use": Text(
         "The replica cannot be removed: {by} stands on it.",
         "End the failover or test first.", exit=4),

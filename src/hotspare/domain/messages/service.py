@@ -52,7 +52,9 @@ TEXTS: dict[str, Text] = {
         "The address of the platform is not right: {why}.",
         "Use for example qemu+ssh://user@host/system with --option keyfile=/path, or "
         "qemu:///system.", INPUT),
-    "platform.exists": Text("The platform is registered already, as {name}.", "", STATE),
+    "platform.exists": Text(
+        "The platform is registered already, as {name}.",
+        "To change its address or options, remove it and add it again.", STATE),
     "platform.not-found": Text("There is no platform {name}.",
                                "Run: hotspare platform list", MISSING),
     "platform.in-use": Text("The platform {name} is used by rules: {rules}.",
@@ -105,7 +107,8 @@ TEXTS: dict[str, Text] = {
         "If it is new, run: hotspare platform refresh {platform}", MISSING),
     "vm.ambiguous": Text("Several machines of {platform} are named {vm}.",
                          "Name it by its id: hotspare platform vms {platform}", INPUT),
-    "vm.unprotectable": Text("The machine {vm} cannot be protected: {reason}", "", UNSUPPORTED),
+    "vm.unprotectable": Text("The machine {vm} cannot be protected: {reason}", "{help}",
+                             UNSUPPORTED),
     "storage.unknown": Text("There is no storage {storage} on {platform}.",
                             "Known there: {known}.", MISSING),
     "storage.unusable": Text("The storage {storage} on {platform} cannot be used: {reason}", "",

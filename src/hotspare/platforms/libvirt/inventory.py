@@ -47,7 +47,7 @@ class LibvirtInventory:
             conn = self._connection.conn
         except HotspareError as error:
             return ConnectionReport(False, "", "", (
-                Check("connection", False, str(error), error.code),))
+                Check("connection", False, str(error), error.code, error.as_dict()["fields"]),))
         begun = time.monotonic()
         with mapped():
             qemu, lib = _version(conn.getVersion()), _version(conn.getLibVersion())
@@ -82,7 +82,7 @@ class LibvirtInventory:
         try:
             return Check("sockets", True, self._connection.socket_dir)
         except HotspareError as error:
-            return Check("sockets", False, str(error), error.code)
+            return Check("sockets", False, str(error), error.code, error.as_dict()["fields"])
 
     def places(self) -> Iterator[Place]:
         conn = self._connection.conn
@@ -146,4 +146,5 @@ class LibvirtInventory:
                 return None     # it went since it was listed
             with mapped():
                 power = power_of(bool(domain.isActive()), domain.state()[0])
-            return VmSummary(domain.UUIDString(), domain.name(), power, 0, False, error.code)
+            return VmSummary(domain.UUIDString(), domain.name(), power, 0, False, error.code,
+                             error.as_dict()["fields"])

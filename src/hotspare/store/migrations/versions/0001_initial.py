@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("protectable", sa.Boolean(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("fields", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
             ["platform"], ["platform.id"], name=op.f("fk_platform_vm_platform"), ondelete="CASCADE"
         ),

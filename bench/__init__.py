@@ -1,0 +1,1 @@
+"""Benchmarks side by side with the peers of this field: ``make bench`` or ``make bench ONLY=…``."""
