@@ -101,26 +101,31 @@ def on(medium: str, where: str, options, figures: dict[str, float],  # type: ign
             directory / "s", "qemu-nbd", "-t", "-r", "-e", "8", "-f", "raw", "-x", "",
             "-k", str(directory / "s"), str(source_file)))
 
-        def timed(work):  # type: ignore[no-untyped-def]
+        spent: dict[str, list[float]] = {}
+
+        def timed(name, work):  # type: ignore[no-untyped-def]
             def once() -> float:
                 target_file.unlink(missing_ok=True)
                 run("qemu-img", "create", "-q", "-f", "qcow2", str(target_file), str(size))
                 with common.server(directory / "d", "qemu-nbd", "-t", "-e", "8", "-f", "qcow2",
                                    "-x", "", "-k", str(directory / "d"), "--cache=writeback",
                                    "--discard=unmap", str(target_file)) as target:
-                    return common.seconds(lambda: work(source, target))
+                    return common.seconds(lambda: work(source, target),
+                                              spent.setdefault(name, []))
             return once
 
-        own = timed(lambda s, d: hotspare(s, d, size, directory, tuning))
+        own = timed("hotspare", lambda s, d: hotspare(s, d, size, directory, tuning))
         all_ours: list[float] = []
         own()   # to warm the source's cache; and what it made must be right
         run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", str(source_file),
             str(target_file))
         for name, peer in PEERS.items():
-            ours, theirs = common.pairs(own, timed(peer), options.pairs)
+            ours, theirs = common.pairs(own, timed(name, peer), options.pairs)
             all_ours += ours
             peers[f"{name}-{medium}"] = {"ratio": common.ratio(ours, theirs)}
             figures[f"{name}-{medium}-mib-s"] = data / common.MIB / statistics.median(theirs)
+        for name, used in spent.items():
+            figures[f"{name}-{medium}-cpu-s-gib"] = statistics.median(used) / data * (1 << 30)
         figures[f"hotspare-{medium}-mib-s"] = data / common.MIB / statistics.median(all_ours)
 
 

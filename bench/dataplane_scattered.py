@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hotspare.dataplane.control import Control
-from hotspare.dataplane.engine import CopyJob, copy_disk
+from hotspare.dataplane.engine import CopyJob, Tuning, copy_disk
 from hotspare.dataplane.journal import Journal
 from hotspare.dataplane.plan import PassId, plan_disk
 from hotspare.dataplane.tables import DiskPasses, build_table
@@ -44,7 +44,8 @@ def make_source(path: Path, number: int) -> list[Extent]:
     return [Extent(2 * b * BLOCK, BLOCK) for b in blocks]
 
 
-def hotspare(source: str, target: str, extents: list[Extent], directory: Path) -> None:
+def hotspare(source: str, target: str, extents: list[Extent], directory: Path,
+             tuning: Tuning | None = None) -> None:
     for old in directory.glob("own.*"):
         old.unlink()
     who = PassId("00000000", "vda", "bench", SIZE)
@@ -52,7 +53,8 @@ def hotspare(source: str, target: str, extents: list[Extent], directory: Path) -
                      changes=ChangedAreas(extents), control=Control(), fresh=False,
                      target_zero=False)
     with Journal(directory / "own.journal", who) as journal:
-        copy_disk(CopyJob(Fixed(source), Fixed(target), plan, journal, KEY), Control())
+        copy_disk(CopyJob(Fixed(source), Fixed(target), plan, journal, KEY,
+                          tuning=tuning or Tuning()), Control())
         build_table(directory / "own.table", {"vda": DiskPasses(SIZE, [(plan, journal)])}).close()
 
 
@@ -72,21 +74,27 @@ def main() -> int:
                 "-k", str(directory / "s"), str(directory / "src")))
             target_file = directory / "dst"
 
-            def timed(work):  # type: ignore[no-untyped-def]
+            spent: dict[str, list[float]] = {}
+
+            def timed(name, work):  # type: ignore[no-untyped-def]
                 def once() -> float:
                     target_file.unlink(missing_ok=True)
                     run("qemu-img", "create", "-q", "-f", "qcow2", str(target_file), str(SIZE))
                     with common.server(directory / "d", "qemu-nbd", "-t", "-e", "8", "-f",
                                        "qcow2", "-x", "", "-k", str(directory / "d"),
                                        "--cache=writeback", str(target_file)) as target:
-                        return common.seconds(lambda: work(source, target))
+                        return common.seconds(lambda: work(source, target),
+                                                  spent.setdefault(name, []))
                 return once
 
-            own = timed(lambda s, d: hotspare(s, d, extents, directory))
+            own = timed("hotspare", lambda s, d: hotspare(s, d, extents, directory))
             own()
-            ours, theirs = common.pairs(own, timed(nbdcopy), options.pairs)
+            ours, theirs = common.pairs(own, timed("nbdcopy", nbdcopy), options.pairs)
             run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", str(directory / "src"),
                 str(target_file))
+        for name, used in spent.items():
+            figures[f"{name}-{medium}-cpu-us-extent"] = (
+                statistics.median(used) / options.extents * 1e6)
         figures[f"hotspare-{medium}-extents-s"] = options.extents / statistics.median(ours)
         figures[f"nbdcopy-{medium}-extents-s"] = options.extents / statistics.median(theirs)
         name = "nbdcopy" if medium == "tmpfs" else "nbdcopy-disk"

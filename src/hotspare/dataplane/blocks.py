@@ -60,7 +60,10 @@ class Marks:
     def set(self, first: int, count: int, state: int) -> None:
         """Blocks beyond the end of the disk are left out."""
         count = min(count, len(self._bytes) - first)
-        if count > 0:
+        if count == 1:
+            self.untouched = False
+            self._bytes[first] = state
+        elif count > 0:
             self.untouched = False
             self._bytes[first:first + count] = bytes((state,)) * count
 

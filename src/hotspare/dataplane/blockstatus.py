@@ -61,21 +61,20 @@ def iterate_status(connection: Connection, context: str, ranges: Iterable[Extent
     """
     if not connection.handle.can_meta_context(context):
         raise TrackingUnusable("tracking.context-missing", context=context)
-    held: Status | None = None
-    for status in _walk(connection, context, ranges, control):
-        if held is not None and held.flags == status.flags and (
-                held.offset + held.length == status.offset):
-            held = Status(held.offset, held.length + status.length, held.flags)
+    start = end = flags = 0
+    for offset, length, found in _walk(connection, context, ranges, control):
+        if offset == end and found == flags:
+            end += length
             continue
-        if held is not None:
-            yield held
-        held = status
-    if held is not None:
-        yield held
+        if end > start:
+            yield Status(start, end - start, flags)
+        start, end, flags = offset, offset + length, found
+    if end > start:
+        yield Status(start, end - start, flags)
 
 
 def _walk(connection: Connection, context: str, ranges: Iterable[Extent],
-          control: Control) -> Iterator[Status]:
+          control: Control) -> Iterator[tuple[int, int, int]]:
     loop = Loop([connection])
     pieces = _pieces(ranges)
     queue: deque[_Piece] = deque()
@@ -89,6 +88,11 @@ def _walk(connection: Connection, context: str, ranges: Iterable[Extent],
 
     def learn(piece: _Piece, found: str, start: int, entries: list[int]) -> None:
         if found != context or start != piece.at:
+            return
+        total = sum(entries[::2])
+        if piece.at + total <= piece.end:
+            piece.entries.extend(entries)
+            piece.at += total
             return
         for i in range(0, len(entries), 2):
             # the last extent may reach beyond what was asked for
@@ -122,9 +126,9 @@ def _walk(connection: Connection, context: str, ranges: Iterable[Extent],
             loop.check_stall(_STALL_S)
         entries, head.entries = head.entries, array("Q")
         offset = head.offset
-        for i in range(0, len(entries), 2):
-            yield Status(offset, entries[i], entries[i + 1])
-            offset += entries[i]
+        for length, flags in zip(entries[::2], entries[1::2], strict=True):
+            yield offset, length, flags
+            offset += length
         head.offset = offset
         if head.offset >= head.end:
             queue.popleft()

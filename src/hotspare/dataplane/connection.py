@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import nbd  # type: ignore[import-not-found,unused-ignore]
@@ -45,9 +45,14 @@ class Broken(Exception):
 
 
 class Connection:
-    """One connection and the commands in flight on it."""
+    """One connection and the commands in flight on it.
 
-    __slots__ = ("_ended", "armed", "fd", "handle", "in_flight", "last_event", "side", "touched")
+    Commands are told apart by libnbd's cookies: a callback for each would be a call into Python
+    with an object of ctypes, and nothing may be raised there.
+    """
+
+    __slots__ = ("_in_flight", "_peek", "_pread", "_pwrite", "_retire", "armed", "direction",
+                 "fd", "handle", "last_event", "side", "touched")
 
     def __init__(self, handle: nbd.NBD, side: str) -> None:
         self.handle = handle
@@ -55,30 +60,34 @@ class Connection:
         self.fd: int = handle.aio_get_fd()
         self.armed = 0
         self.touched = True         # what it waits for may have changed since it was armed
-        self.in_flight = 0
         self.last_event = time.monotonic()
-        self._ended: list[tuple[Done, object, int]] = []
+        self._in_flight: dict[int, tuple[Done, object]] = {}    # by cookie
+        self._pread, self._pwrite = handle.aio_pread, handle.aio_pwrite
+        self._peek = handle.aio_peek_command_completed
+        self._retire = handle.aio_command_completed
+        self.direction = handle.aio_get_direction
 
-    def read(self, buffer: nbd.Buffer, offset: int, done: Done,
-             subject: object = None) -> None:
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def read(self, buffer: memoryview, offset: int, done: Done, subject: object = None) -> None:
         """Start reading ``len(buffer)`` bytes; the buffer must live until ``done``."""
         try:
-            self.handle.aio_pread(buffer, offset, self._began(done, subject))
+            self._began(self._pread(buffer, offset), done, subject)
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
 
-    def write(self, buffer: nbd.Buffer, offset: int, done: Done,
-             subject: object = None) -> None:
+    def write(self, buffer: memoryview, offset: int, done: Done, subject: object = None) -> None:
         try:
-            self.handle.aio_pwrite(buffer, offset, self._began(done, subject))
+            self._began(self._pwrite(buffer, offset), done, subject)
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
 
-    def zero(self, length: int, offset: int, done: Done,
-             subject: object = None) -> None:
+    def zero(self, length: int, offset: int, done: Done, subject: object = None) -> None:
         """WRITE_ZEROES: the range reads as zero afterwards, whatever a backing file holds."""
         try:
-            self.handle.aio_zero(length, offset, self._began(done, subject))
+            self._began(self.handle.aio_zero(length, offset), done, subject)
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
 
@@ -86,7 +95,7 @@ class Connection:
         """Make durable all writes that completed (on any connection, see ``can_multi_conn``)
         before this call."""
         try:
-            self.handle.aio_flush(self._began(done, subject))
+            self._began(self.handle.aio_flush(), done, subject)
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
 
@@ -99,31 +108,23 @@ class Connection:
             return 0
 
         try:
-            self.handle.aio_block_status(length, offset, reply, self._began(done, subject))
+            self._began(self.handle.aio_block_status(length, offset, reply), done, subject)
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
 
-    def _began(self, done: Done, subject: object) -> Callable[[object], int]:
-        if not self.in_flight:
+    def _began(self, cookie: int, done: Done, subject: object) -> None:
+        if not self._in_flight:
             self.last_event = time.monotonic()
-        self.in_flight += 1
+        self._in_flight[cookie] = done, subject
         self.touched = True
-        ended = self._ended
 
-        def completed(error: object) -> int:
-            # libnbd calls this from inside its state machine, where nothing may be raised
-            ended.append((done, subject, error.value))  # type: ignore[attr-defined]
-            return 1
-
-        return completed
-
-    def notify(self, events: int) -> None:
+    def notify(self, events: int, now: float) -> None:
         """Let libnbd read or write what the socket is ready for, then end completed commands.
         Raises Broken, and whatever a command's ``done`` raises."""
         handle = self.handle
-        self.last_event = time.monotonic()
+        self.last_event = now
         try:
-            wanted = handle.aio_get_direction() if self.touched else self.armed
+            wanted = self.direction() if self.touched else self.armed
             self.touched = True
             if wanted & 1 and events & ~select.POLLOUT:
                 # also for POLLHUP and POLLERR: libnbd then reads the end of the stream
@@ -132,27 +133,33 @@ class Connection:
                 handle.aio_notify_write()
         except nbd.Error as error:
             raise Broken(self.side, str(error.args[0])) from error
-        if self._ended:
-            self._end_commands()
+        self._end_commands()
         if events & _HANGUP and (not wanted or handle.aio_is_dead() or handle.aio_is_closed()):
             raise Broken(self.side, "the server closed the connection")
 
     def forget_ended(self, wait_ms: int) -> None:
         """Serve the socket once, and drop what ended without calling anybody."""
+        in_flight = self._in_flight
         try:
             self.handle.poll(wait_ms)
-            self.in_flight -= len(self._ended)
+            while in_flight and (cookie := self._peek()):
+                del in_flight[cookie]
+                with suppress(nbd.Error):
+                    self._retire(cookie)
         except nbd.Error:
-            self.in_flight = 0      # the connection is dead: nothing comes any more
-        self._ended.clear()
+            in_flight.clear()       # the connection is dead: nothing comes any more
 
     def _end_commands(self) -> None:
-        ended = self._ended[:]
-        self._ended.clear()
-        self.in_flight -= len(ended)
-        for done, subject, code in ended:
-            if code in _GONE:
-                raise Broken(self.side, os.strerror(code))
+        in_flight, peek, retire = self._in_flight, self._peek, self._retire
+        while in_flight and (cookie := peek()):
+            done, subject = in_flight.pop(cookie)
+            code = 0
+            try:
+                retire(cookie)
+            except nbd.Error as error:
+                code = error.errnum or errno.EIO
+                if code in _GONE:
+                    raise Broken(self.side, os.strerror(code)) from error
             done(subject, code)
 
     def close(self) -> None:
@@ -171,8 +178,8 @@ class Connection:
                 wire.shutdown(socket.SHUT_RDWR)
         except (OSError, nbd.Error):
             pass    # it ended already
-        self._ended.clear()
-        del self.handle
+        self._in_flight.clear()
+        del self.handle, self._pread, self._pwrite, self._peek, self._retire, self.direction
 
 
 class Loop:
@@ -191,14 +198,17 @@ class Loop:
         for connection in self._connections:
             if connection.touched:
                 connection.touched = False
-                wanted = connection.handle.aio_get_direction()
+                wanted = connection.direction()
                 if wanted != connection.armed:
                     self._poll.modify(connection.fd, _POLL[wanted])
                     connection.armed = wanted
         ready = self._poll.poll(int(timeout_s * 1000 + 0.999) if timeout_s > 0 else 0)
+        if not ready:
+            return False
+        now = time.monotonic()
         for fd, events in ready:
-            self._by_fd[fd].notify(events)
-        return bool(ready)
+            self._by_fd[fd].notify(events, now)
+        return True
 
     def check_stall(self, limit_s: float) -> None:
         """Raises Broken when commands wait and their server said nothing for ``limit_s``."""

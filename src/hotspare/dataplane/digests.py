@@ -36,15 +36,11 @@ class BlockHasher:
             raise ValueError("a digest key has 32 bytes")
         self._key = key
 
-    def nonzero(self, view: memoryview) -> bytes:
-        """The digests of the blocks in ``view``, of which none is all zero."""
-        key, size = self._key, len(view)
-        if size % BLOCK == 0:
-            return b"".join([blake3(view[at:at + BLOCK], key=key).digest(length=DIGEST)
-                             for at in range(0, size, BLOCK)])
-        whole = size // BLOCK * BLOCK
-        tail = bytes(view[whole:]).ljust(BLOCK, b"\0")
-        return self.nonzero(view[:whole]) + blake3(tail, key=key).digest(length=DIGEST)
+    def block(self, view: memoryview) -> bytes:
+        """The digest of one block that is not all zero. A short one is the disk's last."""
+        if len(view) == BLOCK:
+            return blake3(view, key=self._key).digest(length=DIGEST)
+        return blake3(bytes(view).ljust(BLOCK, b"\0"), key=self._key).digest(length=DIGEST)
 
     def digests(self, data: memoryview | bytes | bytearray) -> bytes:
         """The digests of the blocks in ``data``, which begins at a block: 16 bytes each."""
@@ -52,7 +48,6 @@ class BlockHasher:
         buffer = nbd.Buffer.from_buffer(view)
         parts = []
         for at in range(0, len(view), BLOCK):
-            size = min(BLOCK, len(view) - at)
-            parts.append(ZERO_DIGEST if buffer.is_zero(at, size)
-                         else self.nonzero(view[at:at + size]))
+            part = view[at:at + BLOCK]
+            parts.append(ZERO_DIGEST if buffer.is_zero(at, len(part)) else self.block(part))
         return b"".join(parts)

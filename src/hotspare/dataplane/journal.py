@@ -100,8 +100,8 @@ class Journal:
             return
         payload = b"".join((
             _COUNT.pack(len(rows)),
-            *(_ENTRY.pack(e.first, e.blocks, e.kind) for e in rows),
-            *(e.digests for e in rows)))
+            *[_ENTRY.pack(first, blocks, kind) for first, blocks, kind, _ in rows],
+            *[digests for _, _, _, digests in rows]))
         check = blake3(self._check + payload).digest(length=DIGEST)
         fault_point("journal.before-append")
         with space_errors(self.path):
@@ -113,11 +113,11 @@ class Journal:
 
     def mark(self, entries: Iterable[Entry], window: int | None = None) -> None:
         """Take notice in memory of what :meth:`append` made durable."""
-        for entry in entries:
-            self.done.set(entry.first, entry.blocks, entry.kind)
-            if entry.kind != ZERO:
-                self.done_bytes += min(entry.blocks * BLOCK,
-                                       self.id.size - entry.first * BLOCK)
+        size, mark = self.id.size, self.done.set
+        for first, blocks, kind, _ in entries:
+            mark(first, blocks, kind)
+            if kind != ZERO:
+                self.done_bytes += min(blocks * BLOCK, size - first * BLOCK)
         if window is not None:
             self.window = max(self.window, window)
 
@@ -223,15 +223,19 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view):]
 
 
-def compact(entries: Iterable[Entry]) -> list[Entry]:
+def compact(entries: Iterable[tuple[int, int, int, bytes]]) -> list[Entry]:
     """Sort entries and join neighbours of one kind: one record then needs few rows."""
-    joined: list[tuple[int, int, int, list[bytes]]] = []
-    for first, count, kind, digests in sorted(entries):
-        if joined:
-            start, length, last, parts = joined[-1]
-            if last == kind and start + length == first:
-                parts.append(digests)
-                joined[-1] = (start, length + count, kind, parts)
-                continue
-        joined.append((first, count, kind, [digests]))
-    return [Entry(first, count, kind, b"".join(parts)) for first, count, kind, parts in joined]
+    rows: list[Entry] = []
+    parts: list[bytes] = []     # digests of the row that is being joined
+    start = end = kind = -1
+    for first, count, this, digests in sorted(entries):
+        if first == end and this == kind:
+            parts.append(digests)
+        else:
+            if parts:
+                rows.append(Entry(start, end - start, kind, b"".join(parts)))
+            start, kind, parts = first, this, [digests]
+        end = first + count
+    if parts:
+        rows.append(Entry(start, end - start, kind, b"".join(parts)))
+    return rows

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .tables import DigestTable
 
 _PIECE = 1 << 16                # blocks that are handled at once: 1 MiB of digests
+_AHEAD = 1 << 12                # blocks that are read at once
 
 
 class Layers:
@@ -38,6 +39,8 @@ class Layers:
         self.count = block_count(size)
         self.marks = Marks(self.count)
         self.fresh = False          # a layer said that nothing lies below it
+        self._ahead = b""           # digests that were read ahead, from this block on
+        self._ahead_from = 0
         self._directory = directory
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         self._fd = self._file.fileno()
@@ -100,6 +103,7 @@ class Layers:
                     self.marks.set(entry.first, count, ZERO)
 
     def _put(self, first: int, count: int, digests: memoryview) -> None:
+        self._ahead = b""
         view = digests[:count * DIGEST]
         at = first * DIGEST
         while view:
@@ -108,6 +112,7 @@ class Layers:
         self.marks.set(first, count, DATA)
 
     def _clear(self) -> None:
+        self._ahead = b""
         os.ftruncate(self._fd, 0)
         os.ftruncate(self._fd, self.count * DIGEST)
         self.marks = Marks(self.count)
@@ -123,19 +128,28 @@ class Layers:
         """The digests of ``count`` blocks, 16 bytes each."""
         marks = self.marks
         if count == 1:
-            return os.pread(self._fd, DIGEST, first * DIGEST) if marks[first] == DATA \
-                else ZERO_DIGEST
+            return self._read(first, 1) if marks[first] == DATA else ZERO_DIGEST
         parts, at = [], first
         for run in marks.runs(first, first + count):
             if run.state != DATA:
                 continue
             if run.first > at:
                 parts.append(bytes((run.first - at) * DIGEST))
-            parts.append(os.pread(self._fd, run.blocks * DIGEST, run.first * DIGEST))
+            parts.append(self._read(run.first, run.blocks))
             at = run.first + run.blocks
         if at < first + count:
             parts.append(bytes((first + count - at) * DIGEST))
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read(self, first: int, count: int) -> bytes:
+        """Of the file; what follows is read too, since it is mostly wanted next."""
+        at = (first - self._ahead_from) * DIGEST
+        if at < 0 or at + count * DIGEST > len(self._ahead):
+            if count >= _AHEAD:
+                return os.pread(self._fd, count * DIGEST, first * DIGEST)
+            self._ahead = os.pread(self._fd, _AHEAD * DIGEST, first * DIGEST)
+            self._ahead_from, at = first, 0
+        return self._ahead[at:at + count * DIGEST]
 
     def runs(self) -> Iterator[Run]:
         """All blocks that some layer names, with their state DATA or ZERO."""

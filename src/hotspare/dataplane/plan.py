@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
@@ -107,6 +108,10 @@ class Plan:
             yield from self
             return
         for first, count, zero in self:
+            if count == 1:
+                if not done[first]:
+                    yield PlanRun(first, 1, zero)
+                continue
             for low, length in done.clear_runs(first, first + count):
                 yield PlanRun(low, length, zero)
 
@@ -118,21 +123,26 @@ class Plan:
 def write_plan(path: Path, pass_id: PassId, runs: Iterable[PlanRun], *, fresh: bool,
                target_zero: bool, compare: bool = False) -> Plan:
     """Store sorted, disjoint runs as the plan ``path``, durably and as a whole."""
-    data = zero = number = 0
+    data = zero = number = last = word = 0
     check = blake3()
     with replacing(path) as file:
         file.seek(_HEADER)
         for piece in _packed(runs):
             check.update(piece)
             file.write(piece)
-            for first, word in struct.iter_unpack("<II", piece):
-                count = word & ~_ZERO_BIT
-                length = min(count * BLOCK, pass_id.size - first * BLOCK)
+            for _, word in struct.iter_unpack("<II", piece):
                 if word & _ZERO_BIT:
-                    zero += length
+                    zero += (word & ~_ZERO_BIT) * BLOCK
                 else:
-                    data += length
-                number += 1
+                    data += word * BLOCK
+            number += len(piece) // 8
+            last, word = struct.unpack_from("<II", piece, len(piece) - 8)
+        # runs are sorted: only the last one can reach beyond the disk's end
+        beyond = max(0, (last + (word & ~_ZERO_BIT)) * BLOCK - pass_id.size)
+        if word & _ZERO_BIT:
+            zero -= beyond
+        else:
+            data -= beyond
         head = json.dumps({
             "id": asdict(pass_id), "fresh": fresh, "target_zero": target_zero,
             "compare": compare, "totals": asdict(PlanTotals(data, zero, number)),
@@ -241,19 +251,23 @@ def _zeros(export: Export, changed: _Spool, size: int, control: Control,
         if not nbd.handle.can_meta_context(ALLOCATION):
             return      # a server without block status: everything is data
         statuses = iterate_status(nbd, ALLOCATION, _joined(changed), control)
-        yield from round_in((Extent(s.offset, s.length) for s in statuses if s.flags & ZERO),
-                            size)
+        yield from round_in(((offset, length) for offset, length, flags in statuses
+                             if flags & ZERO), size)
 
 
-def round_in(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
+def round_in(extents: Iterable[tuple[int, int]], size: int) -> Iterator[Extent]:
     """The whole blocks inside each extent; the disk's last block is whole when it reaches the
-    end."""
-    for offset, length in merge(extents):
-        low = -(-offset // BLOCK) * BLOCK
-        end = offset + length
+    end. Extents are sorted; those that touch are one."""
+    low = end = 0       # none yet
+    for offset, length in chain(extents, ((size + BLOCK, 0),)):
+        if offset == end:
+            end += length
+            continue
+        low = (low + BLOCK - 1) // BLOCK * BLOCK
         high = size if end >= size else end // BLOCK * BLOCK
         if low < high:
             yield Extent(low, high - low)
+        low, end = offset, offset + length
 
 
 def _joined(extents: Iterable[Extent]) -> Iterator[Extent]:
@@ -273,19 +287,22 @@ def _joined(extents: Iterable[Extent]) -> Iterator[Extent]:
 def _classify(changed: Iterable[Extent], zeros: Iterable[Extent]) -> Iterator[PlanRun]:
     """Cut the changed extents into data and zero."""
     zero_iter = iter(zeros)
-    zero = next(zero_iter, None)
+    none = (1 << 63, 1 << 63)
+    zero_low, zero_length = next(zero_iter, none)
+    zero_high = zero_low + zero_length
     for offset, length in changed:
         low, high = offset, offset + length
         while low < high:
-            while zero is not None and zero.end <= low:
-                zero = next(zero_iter, None)
-            if zero is None or zero.offset >= high:
+            while zero_high <= low:
+                zero_low, zero_length = next(zero_iter, none)
+                zero_high = zero_low + zero_length
+            if zero_low >= high:
                 yield _run(low, high, False)
                 break
-            if zero.offset > low:
-                yield _run(low, zero.offset, False)
-                low = zero.offset
-            cut = min(high, zero.end)
+            if zero_low > low:
+                yield _run(low, zero_low, False)
+                low = zero_low
+            cut = min(high, zero_high)
             yield _run(low, cut, True)
             low = cut
 

@@ -108,7 +108,7 @@ class _Scrub:
                     if (wait := admit(self._throttles, length)) > 0:
                         arena.give(slot)
                         break
-                    connection.read(slot.buffer, offset, note, (first, blocks, slot))
+                    connection.read(slot.view, offset, note, (first, blocks, slot))
                     active += 1
                     piece = None
                 if not active and piece is None:
