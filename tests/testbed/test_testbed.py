@@ -31,6 +31,7 @@ def test_boots_from_its_disk(guest_factory: GuestFactory, firmware: str) -> None
     assert guest.exec("echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
 
 
+@pytest.mark.soak
 def test_journal_of_three_disks_survives_a_hard_kill(guest_factory: GuestFactory) -> None:
     guest = guest_factory(disks=3, boot="kernel", rate=20).start()
     guest.wait_ready()
@@ -72,6 +73,7 @@ def test_damage_is_found(guest_factory: GuestFactory) -> None:
     assert not guest.start().wait_ready().bad
 
 
+@pytest.mark.soak
 def test_torn_last_record_is_no_error(guest_factory: GuestFactory) -> None:
     guest = guest_factory(boot="kernel", rate=0).start()
     guest.wait_ready()
@@ -87,6 +89,7 @@ def test_torn_last_record_is_no_error(guest_factory: GuestFactory) -> None:
     assert (verified.records, verified.bad, verified.torn) == (count, False, True)
 
 
+@pytest.mark.soak
 def test_missing_disk_is_found(guest_factory: GuestFactory) -> None:
     guest = guest_factory(disks=2, boot="kernel")
     guest.domain().detachDeviceFlags(
@@ -97,6 +100,7 @@ def test_missing_disk_is_found(guest_factory: GuestFactory) -> None:
     assert guest.start().wait_ready().bad
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("agent", [True, False])
 def test_shuts_down(guest_factory: GuestFactory, agent: bool) -> None:
     guest = guest_factory(agent=agent, boot="kernel", fmt="raw", bus="scsi").start()
@@ -108,6 +112,7 @@ def test_shuts_down(guest_factory: GuestFactory, agent: bool) -> None:
     assert not guest.start().wait_ready().torn
 
 
+@pytest.mark.soak
 def test_guest_survives_its_daemon(host_a: SessionHost, guest_factory: GuestFactory) -> None:
     guest = guest_factory(boot="kernel").start()
     guest.wait_ready()

@@ -10,19 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..dataplane import tables
 from ..dataplane.control import Control, TransferProgress
 from ..dataplane.digests import digest_key
 from ..dataplane.engine import CopyJob, CopyResult, copy_disks
 from ..dataplane.journal import Journal
 from ..dataplane.layers import Layers, folded
 from ..dataplane.plan import PassId, Plan, plan_disk
-from ..dataplane.tables import (
-    DigestTable,
-    DiskPasses,
-    build_table,
-    should_fold,
-    table_of,
-)
+from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold, table_of
 from ..dataplane.throttle import Throttle
 from ..dataplane.verify import verify_disk
 from ..domain.errors import ForeignChange, TrackingUnusable
@@ -32,6 +27,10 @@ from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
 from .steps import Json
+
+_MOST_TABLES = 32
+"""Digest tables of one point that are kept side by side before they are folded in any case: each
+is a file at the target, and small ones would otherwise pile up by the thousand."""
 
 
 def prepare(bench: Bench, state: RunState, point: PointInTime, session: Session) -> None:
@@ -131,15 +130,14 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
     if point is None or successor is None:
         return None
     blobs = (*point.digests, *successor.digests)
-    if len(blobs) < 2 or not should_fold(blobs[0].length, sum(b.length for b in blobs[1:])):
+    if len(blobs) < 2 or (len(blobs) <= _MOST_TABLES and not should_fold(
+            blobs[0].length, sum(b.length for b in blobs[1:]))):
         return None
     path = bench.folder / f"fold-{number}.i0.digests"
     target = bench.target.target(bench.key)
-    from ..dataplane.tables import fold as fold_tables
-
     with ExitStack() as stack:
-        tables = [stack.enter_context(_table(bench, target, blob.name)) for blob in blobs]
-        fold_tables(path, tables).close()
+        opened = [stack.enter_context(_table(bench, target, blob.name)) for blob in blobs]
+        tables.fold(path, opened).close()
     return path
 
 
@@ -209,9 +207,9 @@ def _layers(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> It
     points = () if manifest is None else tuple(
         p for p in target.lineage(replica_of(bench)).points if p.number <= manifest.number)
     with ExitStack() as stack:
-        tables = [stack.enter_context(_table(bench, target, blob.name))
+        opened = [stack.enter_context(_table(bench, target, blob.name))
                   for point in points for blob in point.digests]
-        with folded(bench.folder, size, disk, tables) as layers:
+        with folded(bench.folder, size, disk, opened) as layers:
             yield layers
 
 
