@@ -137,15 +137,18 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_should_fold_is_amortised() -> None:
-    assert not should_fold(1000, 250)
-    assert should_fold(1000, 251)
-    assert should_fold(0, 1)
+    assert not should_fold([1000])
+    assert not should_fold([1000, 200, 50])
+    assert should_fold([1000, 200, 51])
+    assert should_fold([0, 1])
+    assert not should_fold([10 ** 6, *[1] * 31])
+    assert should_fold([10 ** 6, *[1] * 32])     # many small ones are files all the same
     # many small points over a large base: what folds write stays in proportion
     base, overlays, written, own = 10_000, 0, 0, 0
     for _ in range(1000):
         overlays += 100
         own += 100
-        if should_fold(base, overlays):
+        if should_fold([base, overlays]):
             base, overlays = min(base + overlays, 20_000), 0
             written += base
     assert written <= 9 * own

@@ -230,13 +230,20 @@ def fold(path: Path, tables: Sequence[DigestTable]) -> DigestTable:
     return DigestTable(path)
 
 
-def should_fold(base: int, overlays: int) -> bool:
-    """Whether folding pays, by the bytes of the lowest table and of all tables above it.
+MOST_TABLES = 32
+"""Tables of one point that are kept side by side: each is a file at the target, and those of small
+points would otherwise pile up by the thousand."""
 
-    A fold writes the whole base again. Waiting until the overlays have a quarter of its size
-    bounds what folds write in all to five times what the points themselves wrote.
+
+def should_fold(lengths: Sequence[int]) -> bool:
+    """Whether folding pays, by the bytes of the tables, lowest first.
+
+    A fold writes the whole base again. Waiting until the tables above it have a quarter of its
+    size bounds what folds write in all to five times what the points themselves wrote.
     """
-    return overlays * 4 > base
+    if len(lengths) < 2:
+        return False
+    return len(lengths) > MOST_TABLES or sum(lengths[1:]) * 4 > lengths[0]
 
 
 def table_of(path: Path, pieces: Iterator[bytes]) -> DigestTable:

@@ -28,10 +28,6 @@ from .failover import replica_of
 from .run_state import RunState
 from .steps import Json
 
-_MOST_TABLES = 32
-"""Digest tables of one point that are kept side by side before they are folded in any case: each
-is a file at the target, and small ones would otherwise pile up by the thousand."""
-
 
 def prepare(bench: Bench, state: RunState, point: PointInTime, session: Session) -> None:
     """Write the change list of every disk for the open instant, where it is not there yet."""
@@ -130,8 +126,7 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
     if point is None or successor is None:
         return None
     blobs = (*point.digests, *successor.digests)
-    if len(blobs) < 2 or (len(blobs) <= _MOST_TABLES and not should_fold(
-            blobs[0].length, sum(b.length for b in blobs[1:]))):
+    if not should_fold([blob.length for blob in blobs]):
         return None
     path = bench.folder / f"fold-{number}.i0.digests"
     target = bench.target.target(bench.key)
