@@ -234,6 +234,9 @@ class Rig:
         for host in self.lab.hosts.values():
             found += [f"domain {d.name()} on {host.name}" for d in host.conn.listAllDomains()
                       if d.name().startswith("hs-")]
+        if not running_replica:
+            found += [f"replica {d.name()}" for d in self.lab.b.conn.listAllDomains()
+                      if d.name() == self.guest.name]
             found += [f"socket {p.name}" for p in Path(host.socket_dir).glob("hs-*")]
             found += [f"file {p.name}" for p in host.storage_dir.glob("hs-*")
                       if host is self.lab.a]

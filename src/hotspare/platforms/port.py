@@ -419,7 +419,8 @@ class Standby(Protocol):
         ...
 
     def find(self, replica: ReplicaRef) -> Running | None:
-        """The failover that stands at the target, running or shut off, read from the target."""
+        """The failover that stands at the target, running, shut off or half discarded, read from
+        the target."""
         ...
 
     def power(self, running: Running) -> Literal["running", "paused", "off"]: ...

@@ -93,7 +93,8 @@ class LibvirtStandby:
 
     def find(self, replica: ReplicaRef) -> Running | None:
         for domain, mark in started.marked(self._connection, names.checked_rule(replica.rule)):
-            if mark.kind == "failover":
+            # a half discarded one too: whoever undoes must find it again after a crash
+            if mark.kind in ("failover", DISCARDED):
                 with mapped():
                     return Running(replica, mark.number, domain.name(), domain.UUIDString(),
                                    mark.intent)
