@@ -347,6 +347,7 @@ def test_the_refusal_of_a_disk_is_whole(
 
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted as root only")
+@pytest.mark.soak     # failed once beside a crash sweep on two cores; the contract has it too
 def test_no_space_at_the_target(rig_factory: Callable[..., Rig], lab: Lab,
                                 tmp_path: Path) -> None:
     gate = tmp_path / "gate"
