@@ -55,7 +55,7 @@ class Shared:
             self.rig = None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     made = Shared(lab, tmp_path_factory.mktemp("crash"))
     yield made
