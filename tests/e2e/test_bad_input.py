@@ -347,12 +347,11 @@ def test_the_refusal_of_a_disk_is_whole(
 
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted as root only")
-@pytest.mark.soak     # failed once beside a crash sweep on two cores; the contract has it too
 def test_no_space_at_the_target(rig_factory: Callable[..., Rig], lab: Lab,
                                 tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     rig = rig_factory(f"replicate.before-publish#*:touch={gate}", boot="kernel", rate=5.0)
-    small = lab.b.base / "small"
+    small = lab.b.base / "small-e2e"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m,mode=0777", "none",
                               small], capture_output=True, text=True, check=False)
@@ -360,7 +359,7 @@ def test_no_space_at_the_target(rig_factory: Callable[..., Rig], lab: Lab,
         small.rmdir()
         pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     pool = lab.b.conn.storagePoolDefineXML(
-        f"<pool type='dir'><name>small</name><target><path>{small}</path></target></pool>")
+        f"<pool type='dir'><name>small-e2e</name><target><path>{small}</path></target></pool>")
     try:
         pool.create()
         _no_space(rig, small, gate)
@@ -378,10 +377,10 @@ def _no_space(rig: Rig, small: Path, gate: Path) -> None:
     server = rig.server
     for name, host in (("site-a", rig.lab.a), ("site-b", rig.lab.b)):
         assert hotspare(server, "platform", "add", name, host.uri).exit == 0
-    made = hotspare(server, *scripted(create(rig.rule, rig.guest.name, storage="small")))
+    made = hotspare(server, *scripted(create(rig.rule, rig.guest.name, storage="small-e2e")))
     assert made.exit == 0, made
     rig.rule_id = made.json["id"]
-    rig.storage_dir, rig.storage = small, "small"
+    rig.storage_dir, rig.storage = small, "small-e2e"
 
     # too full to begin with: nothing is made
     ballast = small / "ballast"

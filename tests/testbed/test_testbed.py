@@ -198,7 +198,9 @@ def test_stopping_leaves_nothing() -> None:
 def test_ended_owner_leaves_nothing(number: signal.Signals) -> None:
     """SIGTERM and SIGINT clean up at once; after SIGKILL `down` does."""
     script = (
-        "import time\nfrom testbeds.kvm import Lab\nlab = Lab().start()\n"
+        # a shell starts its background jobs with SIGINT ignored, and children inherit that
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from testbeds.kvm import Lab\nlab = Lab().start()\n"
         "print(lab.dir, flush=True)\ntime.sleep(600)\n"
     )
     owner = subprocess.Popen(
