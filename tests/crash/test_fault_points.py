@@ -27,7 +27,7 @@ FAILOVER = ("standby.", "failover.")
 UNDO = ("discard.", "undo.")
 IN_CHILD = {"source.frozen", "source.before-thaw"}
 """Passed in the freeze helper, which is another process: see the source's own tests."""
-NOT_HERE = {"digests.after-fold", "sweep.after-delete", "commit.after-delete-failed"}
+NOT_HERE = {"digests.after-fold", "sweep.after-delete"}
 """Not passed by a run of a small disk: few digests to fold, nothing left to sweep."""
 
 SAMPLE = ("source.after-begin", "publish.before-lineage", "publish.after-lineage",

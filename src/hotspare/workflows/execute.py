@@ -109,6 +109,3 @@ def argument_of(task: Task) -> dict[str, Any]:
     """The run's argument: plain JSON without any secret."""
     encoded: dict[str, Any] = encode(task)
     return encoded
-
-
-

@@ -51,6 +51,7 @@ def _take_back(bench: Bench, _context: Json) -> None:
     if running is not None:
         standby.discard(running)
     bench.target.target(bench.key).sweep(replica_of(bench), unfinished(bench))
+    bench.link.failover(bench.task, None, {})
 
 
 def unfinished(bench: Bench) -> list[str]:
