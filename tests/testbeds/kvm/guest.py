@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import signal
@@ -178,7 +179,9 @@ class Guest:
             if self.agent
             else libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
         )
-        self.domain().shutdownFlags(flag)
+        with contextlib.suppress(libvirt.libvirtError):
+            # the agent may be gone before its answer is read; one that refused is seen below
+            self.domain().shutdownFlags(flag)
         self._wait(lambda: not self.running, timeout, "it did not shut down")
 
     def destroy(self) -> None:
