@@ -16,6 +16,25 @@ from hotspare.domain.rule_states import (
     operations,
 )
 
+NOTES = """\
+What is shown is the rule's own state, with two exceptions. While its DR machine does not answer,
+a rule is *invalid* unless it is failed over. While its DR machine reports itself busy or not
+ready, a one-off rule that was started and waits for it is *idle*: the manual says
+非周期性任务，在npsvr或备机繁忙的情况下规则状态显示为“空闲”. A rule that waits for a limit (tasks
+of a DR machine, rules against a host, bytes in flight) is *queued*, of either kind, since the
+manual has 排队中 for a task that queues; docs/user/limits.md has the limits.
+
+*Idle* is otherwise a periodic rule's only, between its runs and whatever the last one ended like;
+*finished* is a one-off rule's only, whose run ended well. A one-off run that failed or was
+stopped leaves the rule *stopped*. An edit that makes a periodic rule a one-off one, or the other
+way, leaves a rule at rest *stopped*, with its schedule off; one that runs ends as what it is
+then; one that is failed over comes back *stopped*.
+
+Beside the state stand the last result (ok, warning, failed, stopped, with its error), a pause
+with its reason and its end, what a queued run waits for with its place in the queue, and the step
+of the task that runs. The events machine-lost, machine-back, machine-busy and machine-ready move
+what is shown only.""".splitlines()
+
 
 def text() -> str:
     edges: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -32,7 +51,7 @@ def text() -> str:
         allowed = operations(state, True, None)
         lines.append(f"| {state.value} | {CHINESE[state]} | "
                      f"{', '.join(o.value for o in Operation if o in allowed)} |")
-    lines += ["", "```mermaid", "stateDiagram-v2", "    [*] --> stopped"]
+    lines += ["", *NOTES, "", "```mermaid", "stateDiagram-v2", "    [*] --> stopped"]
     for (start, end), events in sorted(edges.items()):
         lines.append(f"    {start.replace('-', '_')} --> {end.replace('-', '_')}: "
                      f"{', '.join(sorted(events))}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -36,6 +37,30 @@ def decode(cls: type[T], data: Any) -> T:
     return result
 
 
+def decode_known(cls: type[T], data: Any) -> T:
+    """As :func:`decode`, but fields that this version does not know are left out: for what a
+    newer program of ours says, whose new fields always have a default."""
+    return decode(cls, _known(cls, data))
+
+
+def _known(hint: Any, data: Any) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if data is None:
+            return None
+        arms = [a for a in get_args(hint) if dataclasses.is_dataclass(a)]
+        return _known(arms[0], data) if len(arms) == 1 else data
+    if origin is tuple and isinstance(data, list):
+        return [_known(get_args(hint)[0], v) for v in data]
+    if origin in (dict, Mapping) and isinstance(data, dict):
+        return {k: _known(get_args(hint)[1], v) for k, v in data.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(data, dict):
+        hints = _hints(hint)
+        return {f.name: _known(hints[f.name], data[f.name])
+                for f in dataclasses.fields(hint) if f.name in data}
+    return data
+
+
 def _decode(hint: Any, data: Any, where: str) -> Any:
     origin = get_origin(hint)
     if hint is Any:
@@ -51,7 +76,7 @@ def _decode(hint: Any, data: Any, where: str) -> Any:
             raise ValueError(f"{where}: a list is expected, found {type(data).__name__}")
         item = get_args(hint)[0]
         return tuple(_decode(item, v, f"{where}[{i}]") for i, v in enumerate(data))
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(data, dict):
             raise ValueError(f"{where}: an object is expected, found {type(data).__name__}")
         item = get_args(hint)[1]

@@ -74,8 +74,11 @@ class Event(StrEnum):
     CLEAR_FAILED = "clear-failed"           # an undo or a permanent failover failed
     REMOVE = "remove"                       # the rule is being deleted
     REMOVE_FAILED = "remove-failed"
-    MACHINE_LOST = "machine-lost"
+    RESCHEDULE = "reschedule"               # a periodic rule was made a one-off one, or back
+    MACHINE_LOST = "machine-lost"           # these four move only what is shown
     MACHINE_BACK = "machine-back"
+    MACHINE_BUSY = "machine-busy"           # it reports that it takes nothing (one-off rules)
+    MACHINE_READY = "machine-ready"
 
 
 class Before(StrEnum):
@@ -128,9 +131,15 @@ TRANSITIONS: Final[Mapping[tuple[RuleState, Event], RuleState | Before]] = {
     (S.CLEARING_SNAPSHOT, E.CLEAR_FAILED): S.TEMPORARY_FAILOVER,
     **{(s, E.REMOVE): S.STARTED for s in RESTING | {S.PERMANENT_FAILOVER}},
     **{(s, E.REMOVE_FAILED): BEFORE for s in WORKING},
+    **{(s, E.RESCHEDULE): S.STOPPED for s in RESTING},
     **{(s, E.MACHINE_LOST): S.INVALID for s in WORKING | RESTING},
     (S.INVALID, E.MACHINE_BACK): BEFORE,
+    (S.QUEUED, E.MACHINE_BUSY): S.IDLE,
+    (S.IDLE, E.MACHINE_READY): BEFORE,
 }
+
+SHOWN: Final = frozenset({E.MACHINE_LOST, E.MACHINE_BACK, E.MACHINE_BUSY, E.MACHINE_READY})
+"""Events that move the visible state, never the own one."""
 
 SAVES_BEFORE: Final = frozenset({E.FAIL_OVER, E.REMOVE, E.MACHINE_LOST})
 """Events after which the state that the rule had is needed again."""
@@ -149,11 +158,17 @@ def advance(state: RuleState, event: Event, before: RuleState | None = None) -> 
     return to
 
 
-def visible(own: RuleState, machine_live: bool) -> RuleState:
-    """What is shown: invalid wins over task states, failover states win over invalid."""
-    if machine_live or (own, E.MACHINE_LOST) not in TRANSITIONS:
+def visible(own: RuleState, machine_live: bool, machine_busy: bool = False,
+            periodic: bool = False) -> RuleState:
+    """What is shown: invalid wins over task states, failover states win over invalid; a one-off
+    rule that waits for a machine that reports itself busy or not ready is idle."""
+    if not machine_live:
+        event = E.MACHINE_LOST
+    elif machine_busy and not periodic:
+        event = E.MACHINE_BUSY
+    else:
         return own
-    return advance(own, E.MACHINE_LOST)
+    return advance(own, event) if (own, event) in TRANSITIONS else own
 
 
 STEP_EVENTS: Final[Mapping[str, Event]] = {

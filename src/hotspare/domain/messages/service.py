@@ -54,7 +54,7 @@ TEXTS: dict[str, Text] = {
         "qemu:///system.", INPUT),
     "platform.exists": Text(
         "The platform is registered already, as {name}.",
-        "To change its address or options, remove it and add it again.", STATE),
+        "To change its address or options: hotspare platform edit {name}", STATE),
     "platform.not-found": Text("There is no platform {name}.",
                                "Run: hotspare platform list", MISSING),
     "platform.in-use": Text("The platform {name} is used by rules: {rules}.",
@@ -125,16 +125,7 @@ TEXTS: dict[str, Text] = {
     "task.failed": Text("The task failed.", "Run: hotspare task log {task}", FAILURE),
     "task.ended": Text("The task ended: {outcome}."),
     "rule.created": Text("The rule was made by {user}."),
-    "queue.machine-full": Text("Waits: the DR machine {machine} runs {limit} tasks already."),
-    "queue.host-full": Text("Waits: {limit} rules run against the host of {host} already."),
-    "queue.machine-down": Text("Waits: the DR machine {machine} does not answer."),
     # --- server --------------------------------------------------------------------------------
-    "limits.max-tasks": Text("max_tasks = {value} is not allowed.", "Use 1 to 64.", INPUT),
-    "limits.per-host": Text("max_tasks_per_host = {value} is not allowed.",
-                            "Use 1 to {largest}.", INPUT),
-    "limits.buffer": Text(
-        "transfer_buffer = {value} is not allowed with max_tasks = {tasks}.",
-        "All tasks together may have 32 MiB in flight: use 65536 to {largest}.", INPUT),
     "store.newer": Text(
         "The database was written by a newer version (schema {revision}).",
         "Install that version again; going back is not supported.", UNSUPPORTED),

@@ -1,0 +1,37 @@
+"""通知。"""
+
+from .. import Text
+
+TEXTS: dict[str, Text] = {
+    "notify.not-found": Text("没有名为 {name} 的通知渠道。", "请执行：hotspare notify list"),
+    "notify.exists": Text("已有名为 {name} 的通知渠道。",
+                          "请换一个名称，或修改它：hotspare notify edit {name}"),
+    "notify.scheme": Text("不能向这种地址发送通知。", "地址必须以下列之一加 :// 开头：{known}。"),
+    "notify.parameter": Text("{scheme} 类地址在这里不能有参数 {name}。", "允许的参数：{known}。"),
+    "notify.address": Text("渠道的地址不是 {scheme} 类地址。",
+                           "各类地址的示例见 docs/user/notifications.md。"),
+    "notify.clear": Text("地址中含有密钥，而 {scheme}:// 会以明文发送它。",
+                         "请使用该类地址的加密形式（{scheme}s://）。"),
+    "notify.courier": Text("发送通知的程序失败（{why}）。",
+                           "是否安装了 apprise 软件包，内存是否足够？"),
+    "rule.run-failed": Text("规则 {rule} 的任务 {task}（{kind}）失败。"),
+    "machine.lost": Text("灾备机 {machine} 没有响应；由它执行的规则（{rules} 条）显示为失效。",
+                         "请检查该机器及其服务是否在运行：hotspare machine list"),
+    "machine.back": Text("灾备机 {machine} 已恢复响应。"),
+    "notify.title-run-failed": Text("任务失败"),
+    "notify.title-rpo-violated": Text("未达到 RPO"),
+    "notify.title-unexpected-full": Text("意外的全量复制"),
+    "notify.title-lost": Text("灾备机失联"),
+    "notify.title-back": Text("灾备机恢复"),
+    "notify.title-test": Text("测试"),
+    "notify.test": Text("这是 {user} 对通知渠道 {name} 的测试。"),
+    "notify.many": Text("共 {count} 次，从 {first} 到 {last}。"),
+    "notify.others": Text("另有 {count} 次："),
+    "notify.time": Text("时间：{time}"),
+    "notify.rule": Text("规则：{rule}，灾备机：{machine}"),
+    "notify.cause": Text("原因：{cause}"),
+    "notify.remedy": Text("处理办法：{remedy}"),
+    "notify.more": Text("详情：{command}"),
+    "notify.given-up": Text("发往渠道 {name} 的 {count} 条通知在一天后放弃：{why}",
+                            "请修复该渠道，然后执行：hotspare notify test {name}"),
+}

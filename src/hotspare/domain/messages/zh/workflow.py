@@ -1,0 +1,52 @@
+"""运行中任务所记录的文本，以及流程和灾备机的错误。"""
+
+from .. import Text
+
+TEXTS: dict[str, Text] = {
+    "internal.error": Text(
+        "发生了未预料到的错误：{error}（位于 {where}）。",
+        "详情见灾备机的日志；请报告此问题。"),
+    "task.no-rule": Text("任务 {task} 没有指定规则。"),
+    "task.no-platform": Text("任务 {task} 没有指定平台。"),
+    "platform.unknown-kind": Text("此灾备机没有适用于 {kind} 类平台的驱动。"),
+    "point.not-usable": Text(
+        "规则 {rule} 的恢复点 {point} 不能使用：它在目标端不存在，或正在合并到下一个恢复点。",
+        "请选择其他恢复点：hotspare point list {rule}"),
+    "replicate.instant-lost-again": Text(
+        "同一任务中，源端的一致性时间点已丢失 {passes} 次。",
+        "原因见任务日志；已传输的数据会保留给下次运行。"),
+    "replicate.state-lost": Text(
+        "任务运行期间，规则的目录 {folder} 丢失了状态。",
+        "请重新启动规则；临时目录不得由他人清理。"),
+    "source.instant-lost": Text(
+        "源端同名的时间点已不是正在读取的那一个。"),
+    "worker.already-running": Text(
+        "另一台灾备机正在使用状态目录 {directory} 运行。",
+        "请先结束它，或使用其他目录。"),
+    "worker.temp-dir": Text(
+        "临时目录 {directory} 不能使用：{error}。",
+        "请创建该目录并授予此用户写权限，或用 --temp-dir 指定其他目录。"),
+    "task.retry": Text("出现错误 {error}；{wait_s} 秒后进行第 {turn} 次尝试。"),
+    "task.clean-up-failed": Text("清理失败：{error}。", "下次运行会再次清理。"),
+    "vm.warning": Text("{warning}"),
+    "replicate.continues": Text("从任务 {task} 已传输的数据处继续。"),
+    "replicate.compare": Text(
+        "无法得知磁盘 {disk} 上的变化（{reason}）：将读取并比较全部数据，只传输不同的部分。"),
+    "replicate.next-pass": Text(
+        "时间点 {instant} 已丢失（{reason}）。已传输的数据会保留，其余部分从更新的时间点读取。"),
+    "replicate.published": Text("恢复点 {point} 已发布。"),
+    "replica.verifying": Text(
+        "恢复点 {point} 的封存标记缺失：正在将其内容与摘要比较。"),
+    "retention.merged": Text("恢复点 {point} 已合并到下一个恢复点。"),
+    "retention.deferred": Text(
+        "现保留 {points} 个恢复点，多于规则的设置：较旧的恢复点正在使用。"),
+    "sweep.source": Text("已清除源端的残留：{kind} {name} {error}"),
+    "failover.running": Text("目标虚机已从恢复点 {point} 以 {name} 的名称运行。"),
+    "failover.undone": Text("目标虚机已关机，其自身写入的数据已丢弃。"),
+    "remove.source-swept": Text("已从源端清除我们的 {count} 个对象。"),
+    "remove.source-unreachable": Text(
+        "无法清理源端（{error}）。",
+        "请在源端删除名称以 {prefix} 开头的检查点和文件。"),
+    "remove.replica-deleted": Text("目标虚机及其恢复点已删除（{count}）。"),
+    "remove.replica-kept": Text("目标虚机保留在目标端。"),
+}
