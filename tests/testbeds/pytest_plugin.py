@@ -1,4 +1,4 @@
-"""Pytest fixtures of the KVM test bed. Load with `-p testbeds.pytest_plugin` or pytest_plugins.
+"""Pytest fixtures of the test beds. Load with `-p testbeds.pytest_plugin` or pytest_plugins.
 
 A missing prerequisite skips a test with its reason, so that anyone can run the suite. Where the
 environment has CI=true it fails instead: there, a test that never runs must not look green.
@@ -17,6 +17,7 @@ from .kvm.errors import MissingPrerequisite
 
 if TYPE_CHECKING:
     from .kvm import Guest, Lab, SessionHost
+    from .postgres import Postgres
 
 _numbers = itertools.count(1)
 
@@ -24,8 +25,8 @@ _numbers = itertools.count(1)
 def missing(error: MissingPrerequisite) -> None:
     """Skip, or fail under CI=true, for a missing prerequisite."""
     if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"The KVM test bed cannot run: {error}", pytrace=False)
-    pytest.skip(f"The KVM test bed cannot run: {error}")
+        pytest.fail(f"The test bed cannot run: {error}", pytrace=False)
+    pytest.skip(f"The test bed cannot run: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +74,25 @@ def guest_factory(lab: Lab) -> Iterator[Callable[..., Guest]]:
     for guest in made:
         guest.host.start()  # a test may have killed its daemon
         lab.remove_guest(guest)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL server for the whole test session; whoever stops it starts it again."""
+    try:
+        from .postgres import Postgres
+
+        with Postgres() as running:
+            yield running
+    except MissingPrerequisite as error:
+        missing(error)
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The address of a database of the test's own, with the schema of this version."""
+    postgres.start()
+    url = postgres.lend()
+    yield url
+    postgres.start()
+    postgres.give_back(url)
