@@ -18,13 +18,15 @@ import uvicorn
 
 from hotspare.api import create_app
 from hotspare.domain.errors import GiveUp
+from hotspare.domain.limits import Configured, Limits
 from hotspare.domain.lineage import DiskPoint, Manifest
 from hotspare.domain.machine import DiskSpec, VmDescription
+from hotspare.domain.schedule import Schedule
 from hotspare.platforms.port import Check, ConnectionReport, Place, VmSummary
 from hotspare.server import tls
-from hotspare.server.up import http_configuration
-from hotspare.services import Actor, Limits, LocalLink, NewRule, Services
-from hotspare.workflows.link import Progress, Task
+from hotspare.server.control import http_configuration
+from hotspare.services import Actor, LocalLink, NewRule, Services
+from hotspare.workflows.link import FoundReplica, Progress, Task
 
 ADMIN = Actor("admin", "administrator")
 OPERATOR = Actor("olga", "operator")
@@ -63,6 +65,7 @@ class Player:
     begun: list[Task] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
+    replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -86,7 +89,7 @@ class Player:
                 if self._closing:
                     return
                 raise
-            if task is not None:
+            if task is not None and all(task.id != b.id for b in self.begun):
                 self.begun.append(task)
                 thread = threading.Thread(target=self._guarded, args=(task,), daemon=True)
                 self._threads.append(thread)
@@ -123,6 +126,10 @@ class Player:
                 link.step(task, "clean-source", "running", {})
                 if error is None:
                     link.adopt(task, ())
+            case "rebuild":
+                for replica in self.replicas:
+                    link.rule_key(replica.replica.rule)
+                    link.inventory(task, {"replicas": [replica]})
         if error is not None:
             link.finish(task, "failed", error.as_dict(), {})
         else:
@@ -179,7 +186,10 @@ class Rig:
             self.ended(made.task)
             wait_until(lambda n=name: self.services.platforms.get(ADMIN, n).refreshed_at)
 
-    def rule(self, name: str = "r1", vm: str = "web0", **more: Any) -> str:
+    def rule(self, name: str = "r1", vm: str = "web0", interval_s: int | None = None,
+             **more: Any) -> str:
+        if interval_s is not None:
+            more["schedule"] = Schedule("interval", interval_s)
         return self.services.rules.create(
             OPERATOR, NewRule(name, "src", vm, "dst", "default", **more)).id
 
@@ -196,9 +206,13 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path, limits: Limits | None = None, scheduler: bool = False) -> Iterator[Rig]:
-    services = Services.open(folder, limits)
-    player = Player(services.link("local", folder / "temp")).start()
+def rig(folder: Path, limits: Limits | None = None, scheduler: bool = False,
+        database: str | None = None, per_host: int | None = None) -> Iterator[Rig]:
+    services = Services.open(folder, database=database)
+    configured = Configured(limits.max_tasks, limits.transfer_buffer) if limits else None
+    player = Player(services.link("local", folder / "temp", configured)).start()
+    if per_host is not None:
+        services.settings.set(ADMIN, per_host)
     if scheduler:
         services.start()
     try:
@@ -229,7 +243,7 @@ class Served:
 @contextmanager
 def served(made: Rig) -> Iterator[Served]:
     """The real app over real TLS."""
-    identity = tls.ensure(made.folder / "tls", "127.0.0.1")
+    identity = tls.ensure(made.folder / "tls", ["127.0.0.1"])
     config = http_configuration(create_app(made.services, identity.ca.read_text()), identity)
     config.port = 0
     server = uvicorn.Server(config)
@@ -256,10 +270,12 @@ def start_player(link: LocalLink, *, state_dir: Path, temp_dir: Path) -> Player:
 DRIVER = """
 import os, sys
 from pathlib import Path
+from hotspare.server.control import Settings
 from hotspare.server.up import up
 from unit.service_rig import start_player
-code = up(Path(sys.argv[1]), sys.argv[2], as_json=True, start_worker=start_player,
-          admin_password=os.environ.get("HOTSPARE_ADMIN_PASSWORD"))
+code = up(Settings(Path(sys.argv[1]), sys.argv[2], as_json=True,
+                   admin_password=os.environ.get("HOTSPARE_ADMIN_PASSWORD")),
+          start_worker=start_player)
 sys.stdout.flush()
 os._exit(code)
 """

@@ -6,19 +6,33 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..store import Store
-from ..store.engine import sqlite_url
-from .context import Actor, Context, Limits, Role
+from ..domain.limits import Configured
+from ..store.engine import open_store
+from . import queue, restored
+from .context import Actor, Context, Role
+from .fleet import Fleet
+from .groups import Groups
 from .keys import KeyRing
+from .limits import Settings
 from .link import LocalLink
+from .logs import Logs
 from .machines import Machines
+from .metrics import Metrics
+from .moves import Moves
+from .notifications import Notifications
 from .platforms import Platforms
+from .pruning import Pruner
+from .rebuild import Rebuild
 from .rules import NewRule, Rules
 from .scheduler import Scheduler
+from .schedules import Schedules
+from .sender import Sender
+from .statistics import Statistics
 from .tasks import LiveProgress, Tasks
+from .templates import Templates
 from .users import Users
 
-__all__ = ["Actor", "Limits", "LocalLink", "NewRule", "Role", "Services"]
+__all__ = ["Actor", "LocalLink", "NewRule", "Role", "Services"]
 
 
 class Services:
@@ -30,34 +44,65 @@ class Services:
         self.machines = Machines(context)
         self.platforms = Platforms(context)
         self.rules = Rules(context)
+        self.groups = Groups(context)
+        self.templates = Templates(context)
+        self.moves = Moves(context, self.rules)
+        self.fleet = Fleet(context, self.live_progress, self.machines)
         self.tasks = Tasks(context, self.live_progress)
+        self.logs = Logs(context)
+        self.statistics = Statistics(context)
+        self.metrics = Metrics(context)
+        self.pruner = Pruner(context)
         self.users = Users(context)
+        self.settings = Settings(context)
+        self.notifications = Notifications(context)
+        self.schedules = Schedules(context)
+        self.rebuild = Rebuild(context)
         self.scheduler = Scheduler(context, self.machines)
+        self.sender = Sender(context)
 
     @staticmethod
-    def open(state_dir: Path, limits: Limits | None = None,
-             clock: Callable[[], float] = time.time) -> Services:
-        """Open, and bring the schema up to date. Nothing runs before :meth:`start`."""
-        database = state_dir / "hotspare.db"
-        keys = KeyRing.load_or_make(state_dir / "secret.key", may_make=not database.exists())
-        database.touch(mode=0o600)
-        store = Store(sqlite_url(database))
-        store.migrate()
-        return Services(Context(store=store, keys=keys, limits=limits or Limits(), clock=clock))
+    def open(state_dir: Path, clock: Callable[[], float] = time.time,
+             database: str | None = None) -> Services:
+        """Open, and bring the schema up to date. Nothing runs before :meth:`start`. ``database``
+        is the address of a PostgreSQL database; None: ``hotspare.db`` in the state directory."""
+        store = open_store(state_dir, database)
+        key = state_dir / "secret.key"
+        try:
+            fresh = store.empty()
+            lost = fresh and key.exists()       # there was a database before
+            keys = KeyRing.load_or_make(key, may_make=fresh)
+            store.migrate()
+            services = Services(Context(store=store, keys=keys, clock=clock))
+            with services.context.change() as change:
+                restored.check(change.conn)
+                if lost:
+                    restored.skip_numbers(change.conn, change.now)
+                queue.refit(change)
+        except BaseException:
+            store.close()
+            raise
+        return services
 
-    def link(self, machine: str, temp_dir: Path) -> LocalLink:
-        """Register a machine of this process, and its end of the link."""
-        self.machines.register(machine, str(temp_dir))
+    def link(self, machine: str, temp_dir: Path, configured: Configured | None = None
+             ) -> LocalLink:
+        """Register a machine of this process, with what its file says, and its end of the link."""
+        self.machines.register(machine, str(temp_dir), configured)
         return LocalLink(self.context, self.live_progress, self.machines, machine)
 
     def start(self) -> None:
         """Begin to run what is due."""
+        self.rebuild.resume()
         self.scheduler.start()
+        self.sender.start()
+        self.pruner.start()
 
     def stop(self) -> None:
         """Wake everybody who waits, for good."""
         self.context.hub.close()
         self.scheduler.stop()
+        self.sender.stop()
+        self.pruner.stop()
 
     def close(self) -> None:
         self.context.store.close()

@@ -19,9 +19,6 @@ from .keys import KeyRing
 Role = Literal["viewer", "operator", "administrator"]
 _RANK = {"viewer": 0, "operator": 1, "administrator": 2}
 
-LARGEST_IN_FLIGHT = 32 * 1024 * 1024
-
-
 @dataclass(frozen=True, slots=True)
 class Actor:
     """On whose behalf something is done."""
@@ -37,25 +34,6 @@ class Actor:
 
 SERVICE = Actor("hotspare", "administrator")
 """The product itself: the scheduler, recovery."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The manual's limits. ``transfer_buffer`` is in bytes."""
-
-    max_tasks: int = 4
-    max_tasks_per_host: int = 4
-    transfer_buffer: int = 4 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_tasks <= 64:
-            raise Refused("limits.max-tasks", value=self.max_tasks)
-        if not 1 <= self.max_tasks_per_host <= self.max_tasks:
-            raise Refused("limits.per-host", value=self.max_tasks_per_host,
-                          largest=self.max_tasks)
-        if not 64 * 1024 <= self.transfer_buffer <= LARGEST_IN_FLIGHT // self.max_tasks:
-            raise Refused("limits.buffer", value=self.transfer_buffer, tasks=self.max_tasks,
-                          largest=LARGEST_IN_FLIGHT // self.max_tasks)
 
 
 @dataclass(slots=True)
@@ -85,7 +63,6 @@ class Context:
     store: Store
     keys: KeyRing
     hub: Hub = field(default_factory=Hub)
-    limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.time
     uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     """Seconds that no setting of the clock changes, and that count while the host sleeps."""

@@ -1,29 +1,40 @@
-"""The control server's end of a DR machine's link, for a machine in the same process."""
+"""The control server's end of a DR machine's link."""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, encode
-from ..domain.errors import Fenced, GiveUp, Refused
+from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
 from ..domain.rule_states import STEP_EVENTS
 from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmSummary
 from ..store import Record, schema
-from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Task
-from . import queue
+from ..workflows.link import FoundReplica, Limits, Outcome, Progress, RuleSettings, Task
+from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
+from . import catalogue, queue, rebuild
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
 from .machines import Machines
+from .platforms import identified, live_task
 from .tasks import LiveProgress
+from .views import explained
+
+_log = logging.getLogger(__name__)
 
 
 class LocalLink:
-    """Implements :class:`hotspare.workflows.link.Link` by direct calls. Thread-safe.
+    """Implements :class:`hotspare.workflows.link.Link` by direct calls, and is what the routes of
+    the link over HTTPS call: one implementation behind both. Thread-safe.
 
     Every new link (a new process) offers all live tasks of its machine once more, so a task that
     was handed over a moment before a crash, or whose machine lost its own records, is not lost.
@@ -34,16 +45,21 @@ class LocalLink:
         self._context = context
         self._progress = progress
         self._machines = machines
-        self._machine = machine
+        self.machine = machine
         self._offered: set[int] = set()
+        self._live: frozenset[int] = frozenset()
+        self._reports: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
+            "step": self._step, "log": self._log, "adopt": self._adopt,
+            "failover": self._failover, "inventory": self._inventory, "finish": self._finish,
+            "pause": self._pause}
 
     # --- down ----------------------------------------------------------------------------------
 
     def next_task(self, wait_s: float) -> Task | None:
-        hub, topic = self._context.hub, machine_topic(self._machine)
+        hub, topic = self._context.hub, machine_topic(self.machine)
         deadline = time.monotonic() + wait_s
         while True:
-            self._machines.seen(self._machine)
+            self._machines.seen(self.machine)
             version = hub.version(topic)
             task = self._take()
             left = deadline - time.monotonic()
@@ -52,16 +68,25 @@ class LocalLink:
             hub.wait(topic, version, min(left, 5.0))
 
     def _take(self) -> Task | None:
-        t = schema.task
-        with self._context.read() as conn:
-            rows = conn.execute(sa.select(t).where(
-                t.c.machine == self._machine, t.c.state.in_(queue.BEGUN))
-                .order_by(t.c.priority, t.c.id)).all()
-        for row in rows:
-            if row.id not in self._offered:
-                self._offered.add(row.id)
-                return _task(row)
+        for live in self.synced().tasks:
+            if live.task.id not in self._offered:
+                self._offered.add(live.task.id)
+                return live.task
         return None
+
+    def synced(self) -> Synced:
+        """All that the machine has to know now."""
+        version = self._context.hub.version(machine_topic(self.machine))
+        me = {"machine": self.machine}
+        with self._context.read() as conn:
+            reported = conn.execute(_REPORTED, me).scalar_one()
+            begun = conn.execute(_BEGUN, me).all()
+            queued = conn.execute(_QUEUED, me).all()
+            waits = queue.waits(conn, [row.id for row in queued])
+        tasks = tuple(LiveTask(_task(row), _limits(row)) for row in begun)
+        self._live = frozenset(live.task.id for live in tasks)
+        return Synced(version, reported, tasks, tuple(
+            _pending(row, waits[row.id]) for row in queued))
 
     def task(self, task_id: int) -> Task | None:
         with self._context.read() as conn:
@@ -74,12 +99,14 @@ class LocalLink:
             row = conn.execute(sa.select(p).where(
                 p.c.id == platform, p.c.deleted_at.is_(None),
                 sa.or_(
-                    sa.exists().where(r.c.machine == self._machine, r.c.deleted_at.is_(None),
+                    sa.exists().where(r.c.machine == self.machine, r.c.deleted_at.is_(None),
                                       sa.or_(r.c.source == p.c.id, r.c.target == p.c.id)),
-                    sa.exists().where(t.c.machine == self._machine, t.c.platform == p.c.id,
+                    sa.exists().where(t.c.machine == self.machine, t.c.platform == p.c.id,
                                       t.c.state.in_(queue.BEGUN))))).one_or_none()
-        if row is None:
-            raise GiveUp("platform.not-found", name=platform)
+            if row is None:
+                raise GiveUp("platform.not-found", name=platform)
+            if not row.verified and live_task(conn, platform=platform) is None:
+                raise Retry("platform.unverified", name=row.name)
         secret = (None if row.secret is None
                   else self._context.keys.decrypt(row.secret, row.id))
         return PlatformAccess(id=row.id, kind=row.kind, uri=row.uri, options=row.options,
@@ -90,150 +117,243 @@ class LocalLink:
         with self._context.read() as conn:
             owner = conn.execute(sa.select(r.c.machine).where(
                 r.c.id == rule, r.c.deleted_at.is_(None))).scalar()
-        if owner != self._machine:
+            known = owner == self.machine or rebuild.may_read(conn, self.machine, rule)
+        if not known:
             raise GiveUp("rule.not-found", name=rule)
         return self._context.keys.rule_key(rule)
 
-    def limits(self, task: Task) -> Limits:
-        r = schema.rule
-        self._machines.seen(self._machine)
-        with self._context.read() as conn:
-            row = self._checked(conn, task)
-            if row is None:
-                return Limits(stop=True)
-            bandwidth = conn.execute(sa.select(r.c.bandwidth).where(r.c.id == row.rule)).scalar()
-        return Limits(stop=row.stop, bandwidth=bandwidth)
+    def busy(self, why: dict[str, Any] | None) -> None:
+        self._machines.report(self.machine, why)
 
-    # --- up ------------------------------------------------------------------------------------
+    def foreign(self, rules: list[str]) -> list[str]:
+        """Those of ``rules`` that are another machine's."""
+        r = schema.rule
+        with self._context.read() as conn:
+            return list(conn.execute(sa.select(r.c.id).where(
+                r.c.id.in_(rules), r.c.machine != self.machine)).scalars())
+
+    def limits(self, task: Task) -> Limits:
+        self._machines.seen(self.machine)
+        with self._context.read() as conn:
+            row = self._checked(conn, task.id, task.epoch)
+        return Limits(stop=True) if row is None else _limits(row)
+
+    def overview(self) -> dict[str, Any]:
+        """The machine's tasks, as :func:`hotspare.workflows.wire.overview`; JSON."""
+        synced = self.synced()
+        s = schema.task_step
+        with self._context.read() as conn:
+            steps = {r.task: r.name for r in conn.execute(sa.select(s.c.task, s.c.name).where(
+                s.c.state == "running", s.c.task.in_([x.task.id for x in synced.tasks])))}
+        progress = {x.task.id: self._progress.get(x.task.id) or {} for x in synced.tasks}
+        return {"tasks": overview(synced, steps, {t: p for t, p in progress.items() if p}),
+                "server": "", "away": False, "contact": self._context.clock()}
+
+    # --- up: from the machine in this process --------------------------------------------------
 
     def step(self, task: Task, step: str, state: Literal["running", "done", "skipped"],
              detail: dict[str, Any]) -> None:
-        t, s = schema.task, schema.task_step
-        with self._context.change() as change:
-            row = self._checked(change.conn, task)
-            if row is None:
-                return
-            if row.state == "dispatched":
-                change.conn.execute(sa.update(t).where(
-                    t.c.id == task.id, t.c.state == "dispatched")
-                    .values(state="running", started_at=change.now))
-            old = change.conn.execute(sa.select(s).where(
-                s.c.task == task.id, s.c.name == step)).one_or_none()
-            ended = None if state == "running" else change.now
-            if old is None:
-                position = change.conn.execute(sa.select(sa.func.count()).select_from(s)
-                                               .where(s.c.task == task.id)).scalar()
-                change.conn.execute(sa.insert(s).values(
-                    task=task.id, name=step, position=position, state=state, attempts=1,
-                    detail=detail, started_at=change.now, ended_at=ended))
-            elif (old.state, old.detail) != (state, detail):
-                # A step that ended and begins again is another pass of it.
-                again = state == "running" and old.state != "running"
-                change.conn.execute(sa.update(s).where(s.c.task == task.id, s.c.name == step)
-                                    .values(state=state, detail=detail, ended_at=ended,
-                                            attempts=old.attempts + again))
-            event = STEP_EVENTS.get(step)
-            if state == "running" and event is not None and task.kind == "replicate":
-                queue.move(change, str(row.rule), event)
-            change.notify(task_topic(task.id))
-
-    def progress(self, task: Task, progress: Progress) -> None:
-        t = schema.task
-        if self._progress.put(task.id, progress, self._context.clock()):
-            with self._context.change() as change:
-                if self._checked(change.conn, task) is None:
-                    self._progress.drop(task.id)
-                    return
-                change.conn.execute(sa.update(t).where(t.c.id == task.id)
-                                    .values(progress=encode(progress)))
-        self._context.hub.publish(task_topic(task.id))
+        self._report("step", task, {"step": step, "state": state, "detail": detail})
 
     def log(self, task: Task, level: Literal["info", "warning", "error"], code: str,
             fields: dict[str, Any]) -> None:
-        with self._context.change() as change:
-            row = self._checked(change.conn, task, ended_too=True)
-            assert row is not None
-            change.log(level, code, encode(fields), rule=row.rule, task=task.id,
-                       platform=row.platform)
-            change.notify(task_topic(task.id))
+        self._report("log", task, {"level": level, "code": code, "fields": fields})
+
+    def pause(self, task: Task, reason: dict[str, Any] | None) -> None:
+        self._report("pause", task, {"reason": reason})
 
     def adopt(self, task: Task, points: tuple[Manifest, ...]) -> None:
-        p = schema.restore_point
-        with self._context.change() as change:
-            row = self._checked(change.conn, task)
-            if row is None:
-                return
-            numbers = [m.number for m in points]
-            change.conn.execute(sa.delete(p).where(p.c.rule == row.rule,
-                                                   p.c.number.not_in(numbers)))
-            known = {r.number: r.manifest for r in change.conn.execute(
-                sa.select(p.c.number, p.c.manifest).where(p.c.rule == row.rule))}
-            for manifest in points:
-                values = _point_values(manifest)
-                if manifest.number not in known:
-                    change.conn.execute(sa.insert(p).values(rule=row.rule, **values))
-                elif known[manifest.number] != values["manifest"]:
-                    change.conn.execute(sa.update(p).where(
-                        p.c.rule == row.rule, p.c.number == manifest.number).values(**values))
-            change.notify(rule_topic(str(row.rule)))
+        self._report("adopt", task, {"points": points})
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
-        r = schema.rule
-        with self._context.change() as change:
-            row = self._checked(change.conn, task)
-            if row is None:
-                return
-            if row.kind not in {"failover", "undo"}:
-                raise Refused("task.no-failover", task=task.id, kind=row.kind)
-            change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
-                failover_point=number, failover_detail=encode(detail) if number else None))
-            change.notify(rule_topic(str(row.rule)))
+        self._report("failover", task, {"number": number, "detail": detail})
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """``report`` has any of ``connection`` (ConnectionReport), ``places`` (of Place) and
         ``vms`` (of VmSummary), as objects or in their JSON form."""
-        data = encode(report)
-        values: dict[str, Any] = {}
-        with self._context.change() as change:
-            row = self._checked(change.conn, task)
-            if row is None or row.platform is None:
-                return
-            if data.get("connection") is not None:
-                connection = decode(ConnectionReport, data["connection"])
-                values |= _connection_values(connection, change.now)
-            if data.get("places") is not None:
-                values["places"] = [encode(decode(Place, p)) for p in data["places"]]
-            if data.get("vms") is not None:
-                vms = [decode(VmSummary, v) for v in data["vms"]]
-                values["refreshed_at"] = change.now
-                _replace_vms(change, row.platform, vms)
-            if values:
-                change.conn.execute(sa.update(schema.platform)
-                                    .where(schema.platform.c.id == row.platform).values(**values))
+        self._report("inventory", task, report)
 
     def finish(self, task: Task, outcome: Outcome, error: dict[str, Any] | None,
                figures: dict[str, Any]) -> None:
-        with self._context.change() as change:
-            row = self._checked(change.conn, task)
-            if row is None:
-                return              # reported before: a crash came between it and its journal
-            last = self._progress.drop(task.id)
-            if last is not None:
+        self._report("finish", task, {"outcome": outcome, "error": error, "figures": figures})
+
+    def progress(self, task: Task, progress: Progress) -> None:
+        if self._progress.put(task.id, progress, self._context.clock()):
+            with self._context.change() as change:
+                if self._checked(change.conn, task.id, task.epoch) is None:
+                    self._progress.drop(task.id)
+                    return
                 change.conn.execute(sa.update(schema.task).where(schema.task.c.id == task.id)
-                                    .values(progress=last))
-            figures = encode(figures)
-            if error is not None:
-                change.log("error", str(error.get("code", "task.failed")),
-                           dict(error.get("fields") or {}), rule=row.rule, task=task.id,
-                           platform=row.platform)
-            change.log("warning" if outcome == "warning" else "info", "task.ended",
-                       {"outcome": outcome}, rule=row.rule, task=task.id,
-                       platform=row.platform)
-            queue.end(change, self._context.limits, row, outcome, error=error,
-                      figures=figures)
-            if row.platform is not None:
-                self._settle_platform(change, row, outcome, error)
-        self._offered.discard(task.id)
+                                    .values(progress=encode(progress)))
+        self._context.hub.publish(task_topic(task.id))
+
+    def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
+        with self._context.change() as change:
+            self._apply(change, call, task.id, task.epoch, encode(body), change.now)
+
+    # --- up: from a machine over HTTPS ---------------------------------------------------------
+
+    def reported(self, report: Report) -> Reported:
+        """Apply what is new of the report, in its order and in one transaction. What a call is
+        refused for is answered and does not keep the others from being applied."""
+        self._machines.seen(self.machine)
+        m = schema.machine
+        refused: dict[str, dict[str, Any]] = {}
+        last = 0
+        if report.calls:
+            with self._context.change() as change:
+                last = change.conn.execute(sa.select(m.c.reported)
+                                           .where(m.c.name == self.machine)).scalar_one()
+                new = [c for c in report.calls if c.seq > last]
+                for call in new:
+                    error = self._tried(change, call, min(change.now, call.at - report.ahead))
+                    if error is not None:
+                        refused[str(call.seq)] = error.as_dict()
+                if new:
+                    last = max(c.seq for c in new)
+                    change.conn.execute(sa.update(m).where(m.c.name == self.machine)
+                                        .values(reported=last))
+        for task, progress in report.progress.items():
+            if int(task) in self._live:
+                self._note(int(task), progress)
+        return Reported(last, refused)
+
+    def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
+        savepoint = change.conn.begin_nested()
+        try:
+            self._apply(change, call.call, call.task, call.epoch, call.body, at)
+        except HotspareError as error:
+            savepoint.rollback()
+            return error
+        except (OperationalError, InterfaceError):
+            raise                   # of the database, not of the call: the machine says it again
+        except Exception as error:
+            # Said again it would fail again, and keep all that follows from being heard.
+            savepoint.rollback()
+            _log.warning("report %s of task %s", call.call, call.task, exc_info=True)
+            return Refused("input.invalid", summary=f"{call.call}: {error!r:.200}")
+        savepoint.commit()
+        return None
+
+    def _note(self, task: int, progress: Progress) -> None:
+        if self._progress.put(task, progress, self._context.clock()):
+            with self._context.change() as change:
+                change.conn.execute(
+                    sa.update(schema.task)
+                    .where(schema.task.c.id == task, schema.task.c.state.in_(queue.BEGUN))
+                    .values(progress=encode(progress)))
+        self._context.hub.publish(task_topic(task))
+
+    # --- what reports do; ``at`` is when it happened, never later than now -----------------------
+
+    def _apply(self, change: Change, call: str, task: int, epoch: int, body: dict[str, Any],
+               at: float) -> None:
+        report = self._reports.get(call)
+        if report is None:
+            raise Refused("link.call", call=call[:40])
+        row = self._checked(change.conn, task, epoch, ended_too=call == "log")
+        if row is not None:         # None: it was ended meanwhile, or this is said again
+            report(change, row, body, at)
+
+    def _step(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        t, s = schema.task, schema.task_step
+        step, state, detail = str(body["step"]), body["state"], body["detail"]
+        if state not in {"running", "done", "skipped"}:
+            raise ValueError(state)
+        if row.state == "dispatched":
+            change.conn.execute(sa.update(t).where(t.c.id == row.id, t.c.state == "dispatched")
+                                .values(state="running", started_at=at))
+        old = change.conn.execute(sa.select(s).where(
+            s.c.task == row.id, s.c.name == step)).one_or_none()
+        ended = None if state == "running" else at
+        if old is None:
+            position = change.conn.execute(sa.select(sa.func.count()).select_from(s)
+                                           .where(s.c.task == row.id)).scalar()
+            change.conn.execute(sa.insert(s).values(
+                task=row.id, name=step, position=position, state=state, attempts=1,
+                detail=detail, started_at=at, ended_at=ended))
+        elif (old.state, old.detail) != (state, detail):
+            # A step that ended and begins again is another pass of it.
+            again = state == "running" and old.state != "running"
+            change.conn.execute(sa.update(s).where(s.c.task == row.id, s.c.name == step)
+                                .values(state=state, detail=detail, ended_at=ended,
+                                        attempts=old.attempts + again))
+        event = STEP_EVENTS.get(step)
+        if state == "running" and event is not None and row.kind == "replicate":
+            queue.move(change, str(row.rule), event)
+        change.notify(task_topic(row.id))
+
+    def _log(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        if body["level"] not in {"info", "warning", "error"}:
+            raise ValueError(body["level"])
+        replace(change, now=at).log(str(body["level"]), str(body["code"]), dict(body["fields"]),
+                                    rule=row.rule, task=row.id, platform=row.platform)
+        change.notify(task_topic(row.id))
+
+    def _pause(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        r, reason = schema.rule, body["reason"]
+        if reason is not None:
+            reason = {"code": str(reason["code"]), "fields": dict(reason["fields"])}
+        if row.rule is not None:
+            change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(pause=reason))
+            change.notify(rule_topic(row.rule))
+
+    def _adopt(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        catalogue.adopt(change, str(row.rule), [decode(Manifest, m) for m in body["points"]], at)
+
+    def _failover(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        r = schema.rule
+        number = None if body["number"] is None else int(body["number"])
+        if row.kind not in {"failover", "undo"}:
+            raise Refused("task.no-failover", task=row.id, kind=row.kind)
+        change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
+            failover_point=number, failover_detail=dict(body["detail"]) if number else None))
+        change.notify(rule_topic(str(row.rule)))
+
+    def _inventory(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        if row.platform is None:
+            return
+        for replica in body.get("replicas") or ():
+            rebuild.adopt(change, row, decode(FoundReplica, replica))
+        values: dict[str, Any] = {}
+        if body.get("connection") is not None:
+            connection = decode(ConnectionReport, body["connection"])
+            values |= _connection_values(connection, change.now)
+            values |= identified(change, row.platform, connection.host_id)
+        if body.get("places") is not None:
+            values["places"] = [encode(decode(Place, p)) for p in body["places"]]
+        if body.get("vms") is not None:
+            vms = [decode(VmSummary, v) for v in body["vms"]]
+            values["refreshed_at"] = change.now
+            _replace_vms(change, row.platform, vms)
+        if values:
+            change.conn.execute(sa.update(schema.platform)
+                                .where(schema.platform.c.id == row.platform).values(**values))
+
+    def _finish(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        t = schema.task
+        outcome, error = body["outcome"], body["error"]
+        if outcome not in {"ok", "warning", "failed", "stopped"}:
+            raise ValueError(outcome)
+        last = self._progress.drop(row.id)
+        if last is not None:
+            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(progress=last))
+        then = replace(change, now=at)
+        if error is not None:
+            then.log("error", str(error.get("code", "task.failed")),
+                     dict(error.get("fields") or {}), rule=row.rule, task=row.id,
+                     platform=row.platform)
+        then.log("warning" if outcome == "warning" else "info", "task.ended",
+                 {"outcome": outcome}, rule=row.rule, task=row.id, platform=row.platform)
+        queue.end(change, row, outcome, error=error,
+                  figures=dict(body["figures"]))
+        if at < change.now:         # it was told later than it happened
+            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(ended_at=at))
+        if row.platform is not None:
+            self._settle_platform(change, row, outcome, error)
+        change.notify(machine_topic(self.machine))
+        self._live -= {row.id}
+        self._offered.discard(row.id)
 
     def _settle_platform(self, change: Change, row: Record, outcome: Outcome,
                          error: dict[str, Any] | None) -> None:
@@ -249,7 +369,7 @@ class LocalLink:
         platform = change.conn.execute(sa.select(p).where(p.c.id == row.platform)).one()
         if (good and row.kind == "check" and row.arguments.get("refresh")
                 and platform.state == "ok" and platform.refreshed_at is None):
-            queue.enqueue(change, self._context.limits, "refresh", SERVICE,
+            queue.enqueue(change, "refresh", SERVICE,
                           machine=row.machine, platform=row.platform, trigger="service")
 
     # --- common --------------------------------------------------------------------------------
@@ -257,21 +377,66 @@ class LocalLink:
     def _row(self, conn: Connection, task_id: int) -> Record | None:
         """The task when it is this machine's and of its rule's epoch."""
         t, r = schema.task, schema.rule
-        row = conn.execute(
-            sa.select(t, r.c.epoch.label("rule_epoch"))
-            .outerjoin(r, r.c.id == t.c.rule).where(t.c.id == task_id)).one_or_none()
-        if row is None or row.machine != self._machine or (
+        row = conn.execute(_with_limits(sa.select(t, r.c.epoch.label("rule_epoch")))
+                           .where(t.c.id == task_id)).one_or_none()
+        if row is None or row.machine != self.machine or (
                 row.rule is not None and row.epoch != row.rule_epoch):
             return None
         return row
 
-    def _checked(self, conn: Connection, task: Task, ended_too: bool = False) -> Record | None:
+    def _checked(self, conn: Connection, task: int, epoch: int,
+                 ended_too: bool = False) -> Record | None:
         """The live task's row, None when it has ended. Raises Fenced when it is not this
         machine's (any more)."""
-        row = self._row(conn, task.id)
-        if row is None or row.epoch != task.epoch:
-            raise Fenced("task.fenced", task=task.id, epoch=task.epoch)
+        row = self._row(conn, task)
+        if row is None or row.epoch != epoch:
+            raise Fenced("task.fenced", task=task, epoch=epoch)
         return row if ended_too or row.state in queue.LIVE else None
+
+
+LONGEST_PENDING = 200
+"""Queued tasks that a machine is told of, for its own list."""
+
+
+def _with_limits(query: sa.Select[Any]) -> sa.Select[Any]:
+    """Of tasks, with what :func:`_limits` needs of their rules and machines."""
+    t, r, m = schema.task, schema.rule, schema.machine
+    return query.add_columns(
+        r.c.time_zone.label("rule_zone"), r.c.bandwidth.label("rule_ranges"),
+        m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"),
+    ).outerjoin(r, r.c.id == t.c.rule).join(m, m.c.name == t.c.machine)
+
+
+def _mine(state: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Tasks of the machine ``:machine``, but for those of an epoch that has passed."""
+    t, r, p = schema.task, schema.rule, schema.platform
+    return (_with_limits(sa.select(t, r.c.name.label("rule_name"),
+                                   p.c.name.label("platform_name")))
+            .outerjoin(p, p.c.id == t.c.platform)
+            .where(t.c.machine == sa.bindparam("machine"), state,
+                   sa.or_(t.c.rule.is_(None), t.c.epoch == r.c.epoch))
+            .order_by(t.c.priority, t.c.id))
+
+
+# made once: building them costs more than running them
+_BEGUN, _QUEUED = _mine(queue.is_begun()), _mine(queue.is_queued()).limit(LONGEST_PENDING)
+_REPORTED = sa.select(schema.machine.c.reported).where(
+    schema.machine.c.name == sa.bindparam("machine"))
+
+
+def _limits(row: Record) -> Limits:
+    return Limits(row.stop, _bandwidth(row.rule_zone, row.rule_ranges),
+                  _bandwidth(row.machine_zone, row.machine_ranges))
+
+
+def _bandwidth(zone: str | None, ranges: list[Any] | None) -> Bandwidth:
+    return decode(Bandwidth, {"zone": zone, "ranges": ranges}) if ranges else UNLIMITED
+
+
+def _pending(row: Record, waits: dict[str, Any]) -> Pending:
+    why = explained(waits) or {"code": "", "message": ""}
+    return Pending(row.id, row.kind, row.rule_name or row.platform_name or "", why["code"],
+                   why["message"])
 
 
 def _task(row: Record) -> Task:
@@ -280,23 +445,13 @@ def _task(row: Record) -> Task:
                 platform=row.platform, point=row.point, arguments=row.arguments)
 
 
-def _point_values(manifest: Manifest) -> dict[str, Any]:
-    return {"number": manifest.number, "task": manifest.task, "epoch": manifest.epoch,
-            "taken_at": manifest.taken_at, "consistency": manifest.consistency,
-            "note": manifest.note, "size": sum(d.size for d in manifest.disks),
-            "moved": sum(d.moved for d in manifest.disks), "manifest": encode(manifest)}
-
-
 def _connection_values(connection: ConnectionReport, now: float) -> dict[str, Any]:
     def stored(check: Check) -> dict[str, Any]:
         return dict(encode(check))
 
-    values = {"product": connection.product, "checks": [stored(c) for c in connection.checks],
+    return {"product": connection.product, "checks": [stored(c) for c in connection.checks],
               "checked_at": now, "state": "ok" if connection.ok else "failed",
               "error": None if connection.ok else _fault(connection)}
-    if connection.host_id:          # a host that does not answer keeps its identity
-        values["host_id"] = connection.host_id
-    return values
 
 
 def _fault(connection: ConnectionReport) -> dict[str, Any]:

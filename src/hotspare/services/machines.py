@@ -1,22 +1,30 @@
-"""DR machines: registered, seen, lost and back."""
+"""DR machines: registered, set, seen, busy, lost and back."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from .. import __version__
-from ..domain.rule_states import FAILOVER, RuleState, visible
-from ..store import schema
+from ..domain.bandwidth import Bandwidth, Range, check
+from ..domain.codec import decode, encode
+from ..domain.errors import GiveUp
+from ..domain.limits import Configured, Limits
+from ..domain.rule_states import RuleState, visible
+from ..store import Record, schema
 from . import queue
 from .context import Actor, Change, Context
 from .hub import SCHEDULE, machine_topic, rule_topic
 from .names import page, slice_of
-from .views import MachineView, Page
+from .notifications import announce
+from .runs import decode_ranges, reconsider
+from .views import MachineView, Page, explained
 
-LOST_AFTER_S = 30.0
+LOST_AFTER_S = 24.0         # with the time between two looks, 30 s at most
 _STORE_EVERY_S = 10.0
 
 
@@ -30,35 +38,80 @@ class Machines:
     _stored: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    # --- by people -----------------------------------------------------------------------------
+
     def list(self, actor: Actor, limit: int = 100, cursor: str | None = None
              ) -> Page[MachineView]:
         actor.need("viewer")
-        m, t = schema.machine, schema.task
-        running = sa.func.count().filter(t.c.state.in_(queue.BEGUN))
-        queued = sa.func.count().filter(t.c.state == "queued")
         with self.context.read() as conn:
-            rows = conn.execute(slice_of(
-                sa.select(m, running.label("running"), queued.label("queued"))
-                .outerjoin(t, sa.and_(t.c.machine == m.c.name, t.c.state != "ended"))
-                .group_by(*m.c).order_by(m.c.name), limit, cursor)).all()
-        return page([MachineView(
-            name=r.name, live=r.live, last_seen=r.last_seen,
-            max_tasks=r.max_tasks, running=r.running, queued=r.queued, temp_dir=r.temp_dir,
-            version=r.version) for r in rows], limit, cursor)
+            rows = conn.execute(slice_of(_select(), limit, cursor)).all()
+        return page([_view(row) for row in rows], limit, cursor)
 
-    def register(self, name: str, temp_dir: str) -> None:
-        """Make the machine known, live, with this process's settings."""
+    def get(self, actor: Actor, name: str) -> MachineView:
+        actor.need("viewer")
+        with self.context.read() as conn:
+            return _view(_find(conn, name))
+
+    def set(self, actor: Actor, name: str, *, max_tasks: int | None = None,
+            transfer_buffer: int | None = None, time_zone: str | None = None,
+            bandwidth: tuple[Range, ...] | None = None) -> MachineView:
+        """Change what is not None. It holds until the machine's own file says something new.
+        Running tasks keep their buffer and their slot. Raises Refused ``limits.*``,
+        ``bandwidth.*``."""
+        actor.need("administrator")
+        given = {"max_tasks": max_tasks, "transfer_buffer": transfer_buffer,
+                 "time_zone": time_zone, "bandwidth": encode(bandwidth)}
+        values = {key: value for key, value in given.items() if value is not None}
+        with self.context.change() as change:
+            row = _find(change.conn, name)
+            now = row._asdict() | values
+            Limits(now["max_tasks"], now["transfer_buffer"])
+            check(Bandwidth(now["time_zone"], decode_ranges(now["bandwidth"])))
+            if values:
+                self._update(change, row.name, values)
+                change.audit(actor, "machine.set", row.name, **values)
+            return _view(_find(change.conn, row.name))
+
+    # --- by the machine ------------------------------------------------------------------------
+
+    def register(self, name: str, temp_dir: str, configured: Configured | None = None) -> None:
+        """Make the machine known, live; what its file says (None: as before) is taken over."""
         m = schema.machine
         with self.context.change() as change:
             values = {"live": True, "last_seen": change.now, "temp_dir": temp_dir,
-                      "max_tasks": self.context.limits.max_tasks, "version": __version__}
+                      "version": __version__, "busy": None}
             known = change.conn.execute(
                 sa.update(m).where(m.c.name == name).values(**values)).rowcount
             if not known:
                 change.conn.execute(sa.insert(m).values(
-                    name=name, created_at=change.now, **values))
+                    name=name, created_at=change.now, max_tasks=Limits().max_tasks, **values))
+            if configured is not None:
+                self.configure(change, name, configured)
             self._seen[name] = self._stored[name] = self.context.uptime()
-            self._show(change, name, live=True)
+            self._show(change, name)
+
+    def configure(self, change: Change, name: str, found: Configured) -> None:
+        """Take over what changed in the machine's file since it was read last. What did not
+        change there keeps what the control server may have set since."""
+        row = _find(change.conn, name)
+        before = decode(Configured, row.configured)
+        if found == before:
+            return
+        values: dict[str, Any] = {"configured": encode(found)}
+        if (before.max_tasks, before.transfer_buffer) != (found.max_tasks, found.transfer_buffer):
+            values |= encode(found.limits())    # both: each source is checked as a pair
+        if before.bandwidth != found.bandwidth:
+            bandwidth = found.bandwidth or Bandwidth()
+            values |= {"time_zone": bandwidth.zone, "bandwidth": encode(bandwidth.ranges)}
+        self._update(change, name, values)
+
+    def report(self, name: str, busy: dict[str, Any] | None) -> None:
+        """The machine says why it takes no new task now (``code``, ``fields``), or None."""
+        m = schema.machine
+        with self.context.change() as change:
+            if change.conn.execute(sa.select(m.c.busy).where(m.c.name == name)).scalar() != busy:
+                change.conn.execute(sa.update(m).where(m.c.name == name).values(busy=busy))
+                self._show(change, name)
 
     def seen(self, name: str) -> None:
         """The machine spoke."""
@@ -76,7 +129,8 @@ class Machines:
             change.conn.execute(sa.update(m).where(m.c.name == name).values(
                 last_seen=change.now))
             if back:
-                self._show(change, name, live=True)
+                self._show(change, name)
+                announce(change, "machine.back", machine=name)
 
     def watch(self) -> None:
         """Find machines that fell silent. Called every few seconds."""
@@ -90,18 +144,64 @@ class Machines:
                 self._stored.pop(name, None)    # its next word makes it live again
             with self.context.change() as change:
                 change.conn.execute(sa.update(m).where(m.c.name == name).values(live=False))
-                self._show(change, name, live=False)
+                self._show(change, name)
+                announce(change, "machine.lost", machine=name)
 
-    def _show(self, change: Change, machine: str, live: bool) -> None:
+    # --- common --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _update(change: Change, name: str, values: dict[str, Any]) -> None:
+        m = schema.machine
+        change.conn.execute(sa.update(m).where(m.c.name == name).values(**values))
+        if "bandwidth" in values or "time_zone" in values:
+            reconsider(change, machine=name)
+        queue.dispatch(change)
+        change.notify(machine_topic(name))
+
+    @staticmethod
+    def _show(change: Change, name: str) -> None:
         """Rules show invalid, or their own state again; queued tasks get their chance."""
         r = schema.rule
+        row = _find(change.conn, name)
+        mine = sa.and_(r.c.machine == name, r.c.deleted_at.is_(None))
         for state in RuleState:
-            if state not in FAILOVER and state is not RuleState.INVALID:
+            for periodic in (False, True):
+                shown = visible(state, row.live, row.busy is not None, periodic)
                 change.conn.execute(sa.update(r).where(
-                    r.c.machine == machine, r.c.deleted_at.is_(None),
-                    r.c.own_state == state.value).values(state=visible(state, live).value))
-        for rule in change.conn.execute(sa.select(r.c.id).where(
-                r.c.machine == machine, r.c.deleted_at.is_(None))).scalars():
+                    mine, r.c.own_state == state.value, r.c.state != shown.value,
+                    r.c.schedule.is_not(sa.null()) if periodic else r.c.schedule.is_(sa.null()))
+                    .values(state=shown.value))
+        for rule in change.conn.execute(sa.select(r.c.id).where(mine)).scalars():
             change.notify(rule_topic(rule))
-        queue.dispatch(change, self.context.limits)
-        change.notify(SCHEDULE, machine_topic(machine))
+        queue.dispatch(change)
+        change.notify(SCHEDULE, machine_topic(name))
+
+
+def _select() -> sa.Select[Any]:
+    m, t = schema.machine, schema.task
+
+    def tasks(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+        return (sa.select(sa.func.count()).where(
+            t.c.machine == m.c.name, t.c.state != sa.literal_column("'ended'"), *where)
+            .scalar_subquery())
+
+    return (sa.select(m, tasks(t.c.state.in_(queue.BEGUN)).label("running"),
+                      tasks(t.c.state == "queued").label("queued"))
+            .where(m.c.deleted_at.is_(None)).order_by(m.c.name))
+
+
+def _find(conn: Connection, name: str) -> Record:
+    row = conn.execute(_select().where(schema.machine.c.name == name.strip())).one_or_none()
+    if row is None:
+        raise GiveUp("machine.not-found", name=name)
+    return row
+
+
+def _view(row: Record) -> MachineView:
+    return MachineView(
+        name=row.name, live=row.live, busy=explained(row.busy), last_seen=row.last_seen,
+        max_tasks=row.max_tasks, transfer_buffer=row.transfer_buffer, running=row.running,
+        queued=row.queued, time_zone=row.time_zone, bandwidth=row.bandwidth,
+        configured=row.configured, temp_dir=row.temp_dir, version=row.version,
+        protocol=row.protocol, address=row.address, clock_offset=row.clock_offset,
+        revoked_at=row.revoked_at)

@@ -23,14 +23,23 @@ def check_name(name: str, field: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
         raise Refused("input.name-length", field=field, largest=NAME_MAX)
-    bad = next((c for c in name
-                if not (c.isalnum() or c in " ._-()" or unicodedata.category(c) == "Mn")), None)
+    bad = next((c for c in name if not _fits(c)), None)
     if bad is not None or name[0] in "-. ":
         raise Refused("input.name-characters", field=field,
                       found=f"U+{ord(bad or name[0]):04X}")
     if _IDENT.fullmatch(name):
         raise Refused("input.name-like-id", field=field)
     return name
+
+
+def _fits(character: str) -> bool:
+    return (character.isalnum() or character in " ._-()"
+            or unicodedata.category(character) == "Mn")
+
+
+def allowed_in_name(text: str) -> str:
+    """``text`` with each character that no name may have replaced by ``_``."""
+    return "".join(c if _fits(c) else "_" for c in unicodedata.normalize("NFC", text))
 
 
 def name_key(name: str) -> str:

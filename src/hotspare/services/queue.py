@@ -1,201 +1,136 @@
 """The queue of tasks: put in, give to machines within the limits, take back. Part of a change.
 
-The dispatcher is a function that runs at the end of the transaction that made something
-possible (a task queued or ended, a machine that came back), so a task that can run is with its
-machine when the caller has its answer, nothing polls, and limits hold by the write lock.
+The dispatcher runs at the end of the transaction that made something possible (a task queued or
+ended, a machine that came back), so a task that can run is with its machine when the caller has
+its answer, nothing polls, and limits hold by the write lock.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..domain.codec import encode
 from ..domain.errors import Refused
-from ..domain.rule_states import SAVES_BEFORE, Event, RuleState, advance, visible
+from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
-from ..workflows.link import RuleSettings, TaskKind
-from .context import Actor, Change, Limits
-from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
+from ..workflows.link import TaskKind
+from . import task_figures
+from .context import Actor, Change
+from .dispatcher import (
+    BEGUN,
+    COUNTED,
+    dispatch,
+    hosts_of,
+    is_begun,
+    is_queued,
+    open_lane,
+    refit,
+    waits,
+)
+from .hub import SCHEDULE, rule_topic, task_topic
+from .notifications import announce
+from .rule_state import move, rescheduled
 
-COUNTED: Final = frozenset({"replicate", "remove"})
-"""Kinds that the limits count. A failover is an instant boot and does not count (M19), and
-neither do the short calls that refresh and check a platform."""
+__all__ = ["BEGUN", "LIVE", "begin", "dispatch", "end", "enqueue", "is_begun", "is_queued",
+           "move", "refit", "rescheduled", "waits"]
 
 PRIORITY: Final[dict[TaskKind, int]] = {"failover": 10, "undo": 10, "check": 20, "refresh": 20,
-                                        "remove": 50, "replicate": 100}
-LIVE: Final = ("queued", "dispatched", "running")
-BEGUN: Final = ("dispatched", "running")
+                                        "rebuild": 30, "remove": 50, "replicate": 100}
+LIVE: Final = ("queued", *BEGUN)
+_T, _S, _R = schema.task, schema.task_step, schema.rule
+_INSERT: Final = sa.insert(_T)
+_END: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state.in_(LIVE))
+_END_STEPS: Final = sa.update(_S).where(_S.c.task == sa.bindparam("b_task"),
+                                        _S.c.state == sa.literal_column("'running'"))
+_RULE: Final = sa.select(_R).where(_R.c.id == sa.bindparam("rule"))
 
 
-def move(change: Change, rule: str, event: Event, **values: Any) -> RuleState:
-    """Advance a rule and set ``values`` with it. Raises IllegalTransition, changing nothing."""
-    t = schema.rule
-    row = change.conn.execute(
-        sa.select(t.c.own_state, t.c.state, t.c.state_before, schema.machine.c.live)
-        .join(schema.machine, schema.machine.c.name == t.c.machine)
-        .where(t.c.id == rule)).one()
-    own = RuleState(row.own_state)
-    before = RuleState(row.state_before) if row.state_before else None
-    to = advance(own, event, before)
-    shown = visible(to, bool(row.live))
-    if event in SAVES_BEFORE:
-        values["state_before"] = own.value
-    landed = change.conn.execute(
-        sa.update(t).where(t.c.id == rule, t.c.own_state == own.value)
-        .values(own_state=to.value, state=shown.value, **values)).rowcount
-    assert landed == 1, "the write lock is held: nobody else can have moved it"
-    change.notify(rule_topic(rule))
-    return shown
-
-
-def enqueue(change: Change, limits: Limits, kind: TaskKind, actor: Actor, *, machine: str,
+def enqueue(change: Change, kind: TaskKind, actor: Actor, *, machine: str,
             rule: str | None = None, platform: str | None = None, epoch: int = 0,
             point: int | None = None, arguments: dict[str, Any] | None = None,
-            trigger: str = "manual") -> int:
-    """A new task, dispatched at once when the limits allow. Raises Refused ``rule.busy`` or
-    ``platform.busy`` when one is live: the database says so, whoever asked first has it."""
-    t = schema.task
+            trigger: str = "manual", dispatch_now: bool = True) -> int:
+    """A new task, dispatched at once when the limits allow; a caller that queues many does that
+    with :func:`begin`, once. Raises Refused ``rule.busy`` or ``platform.task-running`` when one
+    is live: the database says so, whoever asked first has it."""
+    counted = rule is not None and kind in COUNTED
+    source, target = hosts_of(change.conn, str(rule)) if counted else ("", "")
     savepoint = change.conn.begin_nested()
     try:
-        result = change.conn.execute(sa.insert(t).values(
-            kind=kind, rule=rule, platform=platform, machine=machine, epoch=epoch,
-            priority=PRIORITY[kind], state="queued", stop=False, point=point,
-            arguments=arguments or {}, figures={}, trigger=trigger, requested_by=actor.name,
-            created_at=change.now))
+        result = change.conn.execute(_INSERT, {
+            "kind": kind, "rule": rule, "platform": platform, "machine": machine, "epoch": epoch,
+            "priority": PRIORITY[kind], "state": "queued", "stop": False, "point": point,
+            "arguments": arguments or {}, "figures": {}, "trigger": trigger,
+            "requested_by": actor.name, "source_host": source, "target_host": target,
+            "created_at": change.now})
         savepoint.commit()
     except IntegrityError:
         savepoint.rollback()
         raise Refused("rule.busy" if rule else "platform.task-running", kind=kind) from None
     assert result.inserted_primary_key is not None
     task = int(result.inserted_primary_key[0])
-    dispatch(change, limits)
+    open_lane(change, machine, source, target)
     change.notify(task_topic(task))
+    if dispatch_now:
+        begin(change, {task: str(rule)} if counted else {})
     return task
 
 
-def dispatch(change: Change, limits: Limits) -> list[int]:
-    """Give every queued task that the limits allow to its machine; the others get their reason."""
-    t, m = schema.task, schema.machine
-    queued = change.conn.execute(
-        sa.select(t.c.id, t.c.kind, t.c.rule, t.c.platform, t.c.machine, t.c.reason, m.c.live,
-                  m.c.max_tasks)
-        .join(m, m.c.name == t.c.machine)
-        .where(t.c.state == "queued").order_by(t.c.priority, t.c.id)).all()
-    if not queued:
-        return []
-    on_machine: Counter[str] = Counter()
-    on_host: Counter[str] = Counter()
-    for begun in change.conn.execute(
-            sa.select(t.c.machine, t.c.source_host, t.c.target_host)
-            .where(t.c.state.in_(BEGUN), t.c.kind.in_(COUNTED))):
-        on_machine[begun.machine] += 1
-        on_host.update({h for h in (begun.source_host, begun.target_host) if h})
-    given = []
-    for row in queued:
-        if not row.live:
-            _wait(change, row, "queue.machine-down", {"machine": row.machine})
-        elif row.kind in COUNTED and on_machine[row.machine] >= row.max_tasks:
-            _wait(change, row, "queue.machine-full",
-                  {"machine": row.machine, "limit": row.max_tasks})
-        else:
-            settings, hosts = _settings(change, limits, row)
-            full = next((h for h in hosts if on_host[h] >= limits.max_tasks_per_host), None)
-            if row.kind in COUNTED and full is not None:
-                _wait(change, row, "queue.host-full",
-                      {"host": hosts[full], "limit": limits.max_tasks_per_host})
-                continue
-            _give(change, row, settings, list(hosts))
-            given.append(int(row.id))
-            if row.kind in COUNTED:
-                on_machine[row.machine] += 1
-                on_host.update(hosts.keys())
-    return given
+def begin(change: Change, tasks: Mapping[int, str]) -> None:
+    """Dispatch, after ``tasks`` of these rules were queued: one that has to wait shows it."""
+    given = set(dispatch(change))
+    for task, rule in tasks.items():
+        if task not in given:
+            move(change, rule, Event.QUEUE)
 
 
-def _wait(change: Change, row: Record, code: str, fields: dict[str, Any]) -> None:
-    reason = {"code": code, "fields": fields}
-    if row.reason == reason:
-        return
-    change.conn.execute(sa.update(schema.task).where(schema.task.c.id == row.id)
-                        .values(reason=reason))
-    if row.rule is not None and row.kind in COUNTED:
-        move(change, row.rule, Event.QUEUE)
-    change.notify(task_topic(row.id))
+# --- the end of a task ---------------------------------------------------------------------------
 
 
-def _give(change: Change, row: Record, settings: RuleSettings | None,
-          hosts: list[str]) -> None:
-    t = schema.task
-    landed = change.conn.execute(
-        sa.update(t).where(t.c.id == row.id, t.c.state == "queued")
-        .values(state="dispatched", reason=None, dispatched_at=change.now,
-                settings=encode(settings), source_host=hosts[0] if hosts else None,
-                target_host=hosts[-1] if hosts else None)).rowcount
-    assert landed == 1
-    if row.rule is not None and row.kind in COUNTED:
-        move(change, row.rule, Event.DISPATCH)
-    change.notify(task_topic(row.id), machine_topic(row.machine))
-
-
-def _settings(change: Change, limits: Limits,
-              row: Record) -> tuple[RuleSettings | None, dict[str, str]]:
-    """The settings that the task works with, and its hosts (identity to name), source first."""
-    p = schema.platform
-    if row.rule is None:
-        return None, {}
-    r, m = schema.rule, schema.machine
-    rule = change.conn.execute(
-        sa.select(r, m.c.temp_dir).join(m, m.c.name == r.c.machine)
-        .where(r.c.id == row.rule)).one()
-    hosts = {}
-    for platform in (rule.source, rule.target):
-        found = change.conn.execute(sa.select(p.c.host_id, p.c.name)
-                                    .where(p.c.id == platform)).one()
-        hosts[found.host_id or platform] = found.name
-    settings = RuleSettings(
-        id=rule.id, name=rule.name, vm=rule.vm, source=rule.source, target=rule.target,
-        storage=rule.storage, replica_name=rule.replica_name, networks=rule.networks,
-        retention=rule.retention, quiesce=rule.quiesce, bandwidth=rule.bandwidth,
-        transfer_buffer=limits.transfer_buffer, temp_dir=rule.temp_dir)
-    return settings, hosts
-
-
-def end(change: Change, limits: Limits, task: Record, outcome: str, *,
-        error: dict[str, Any] | None, figures: dict[str, Any]) -> bool:
+def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | None,
+        figures: dict[str, Any]) -> bool:
     """End a live task; false when it had ended already. Frees its slot for the next."""
-    t = schema.task
-    landed = change.conn.execute(
-        sa.update(t).where(t.c.id == task.id, t.c.state.in_(LIVE))
-        .values(state="ended", outcome=outcome, error=error, figures=figures, reason=None,
-                ended_at=change.now)).rowcount == 1
+    landed = change.conn.execute(_END, {
+        "b_task": task.id, "state": "ended", "outcome": outcome, "error": error,
+        "figures": figures, "ended_at": change.now,
+        **task_figures.columns(figures)}).rowcount == 1
     if landed:
-        change.conn.execute(
-            sa.update(schema.task_step)
-            .where(schema.task_step.c.task == task.id, schema.task_step.c.state == "running")
-            .values(state="done" if outcome in {"ok", "warning"} else outcome,
-                    ended_at=change.now))
+        change.conn.execute(_END_STEPS, {
+            "b_task": task.id, "ended_at": change.now,
+            "state": "done" if outcome in {"ok", "warning"} else outcome})
+        task_figures.settle(change, task, outcome, figures)
         if task.rule is not None:
             _settle(change, task, outcome, error)
-        dispatch(change, limits)
+            if outcome == "failed":
+                announce(change, "rule.run-failed", rule=task.rule,
+                         fields={"task": task.id, "kind": task.kind, "cause": error})
+        else:
+            _found_host(change, task.platform)
+        dispatch(change)
         change.notify(task_topic(task.id), SCHEDULE)
     return landed
+
+
+def _found_host(change: Change, platform: str) -> None:
+    """A check may have found out which host a platform is."""
+    r = schema.rule
+    refit(change, schema.task.c.rule.in_(sa.select(r.c.id).where(
+        sa.or_(r.c.source == platform, r.c.target == platform))))
 
 
 def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | None) -> None:
     """What the end of a task means for its rule."""
     good = outcome in {"ok", "warning"}
-    values: dict[str, Any] = {"last_result": outcome, "last_error": error, "last_task": task.id}
-    rule = change.conn.execute(
-        sa.select(schema.rule).where(schema.rule.c.id == task.rule)).one()
+    values: dict[str, Any] = {"last_result": outcome, "last_error": error, "last_task": task.id,
+                              "pause": None}
+    rule = change.conn.execute(_RULE, {"rule": task.rule}).one()
     match task.kind:
         case "replicate":
             if good:
                 values["last_success_at"] = change.now
-            if rule.interval_s is None:
+            if rule.schedule is None:
                 event = Event.COMPLETE_ONCE if good else Event.HALT
             elif outcome == "stopped" or not rule.enabled:
                 event = Event.HALT

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ..domain.errors import GiveUp, HotspareError, Refused
-from ..domain.messages import text_of
-from ..domain.rule_states import CHINESE, Event, Operation, RuleState, operations, refusal
-from ..platforms.port import Quiesce
+from ..domain.rule_states import Event, Operation, RuleState, refusal
+from ..domain.schedule import next_run
 from ..store import Record, schema
-from . import queue
+from . import queue, rpo, rule_views
 from .context import Actor, Change, Context
+from .faults import Faults
 from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
-from .names import check_name, name_key, page, slice_of
+from .names import name_key, page, slice_of
 from .platforms import find as find_platform
 from .platforms import live_task
-from .views import Page, PointView, RuleView, explained
+from .rule_settings import PLACED, NewRule, checked, decoded, group_id, of
+from .rule_views import Sort
+from .runs import begin_run, reconsider
+from .views import ActionView, Page, PointView, RuleView
 
-RETENTION = (1, 100)
-INTERVAL_S = (10, 31 * 24 * 3600)
-
-
-@dataclass(frozen=True, slots=True)
-class NewRule:
-    """What a rule is made of. ``vm`` is the machine's lasting id or its name."""
-
-    name: str
-    source: str
-    vm: str
-    target: str
-    storage: str
-    replica_name: str | None = None
-    networks: dict[str, str] = field(default_factory=dict)
-    retention: int = 7
-    quiesce: Quiesce = "try"
-    interval_s: int | None = None
-    bandwidth: int | None = None
+__all__ = ["NewRule", "Rules", "begin_run", "find"]
 
 
 class Rules:
@@ -51,19 +38,25 @@ class Rules:
     # --- reading -------------------------------------------------------------------------------
 
     def list(self, actor: Actor, limit: int = 100, cursor: str | None = None,
-             state: str | None = None) -> Page[RuleView]:
+             state: str | None = None, *, group: str | None = None, machine: str | None = None,
+             source: str | None = None, target: str | None = None, text: str | None = None,
+             sort: Sort = "name") -> Page[RuleView]:
+        """A page of the rules that fit all that is given; ``group``, ``source`` and ``target``
+        by id or name, ``text`` as a part of the rule's or the machine's name."""
         actor.need("viewer")
-        query = _SELECT.order_by(schema.rule.c.name_key)
-        if state is not None:
-            query = query.where(schema.rule.c.state == state)
         with self._context.read() as conn:
-            rows = conn.execute(slice_of(query, limit, cursor)).all()
-        return page([_view(r) for r in rows], limit, cursor)
+            query = rule_views.listed(
+                sort, state=state, machine=machine, text=text,
+                group=None if group is None else group_id(conn, group),
+                source=None if source is None else find_platform(conn, source).id,
+                target=None if target is None else find_platform(conn, target).id)
+            shown = rule_views.views(conn, conn.execute(slice_of(query, limit, cursor)).all())
+        return page(shown, limit, cursor)
 
     def get(self, actor: Actor, ref: str) -> RuleView:
         actor.need("viewer")
         with self._context.read() as conn:
-            return _get(conn, ref)
+            return rule_views.one(conn, find(conn, ref).id)
 
     def points(self, actor: Actor, ref: str, limit: int = 100, cursor: str | None = None
                ) -> Page[PointView]:
@@ -80,34 +73,79 @@ class Rules:
                                epoch=r.epoch, standing=r.number == rule.failover_point)
                      for r in rows], limit, cursor)
 
-    # --- changing ------------------------------------------------------------------------------
+    # --- settings ------------------------------------------------------------------------------
 
     def create(self, actor: Actor, new: NewRule) -> RuleView:
         """Make a rule, stopped. Raises one error with all faults of its fields (``rule.fields``,
         the faults by field), or Refused ``rule.duplicate`` naming the rule that protects the
         machine already."""
         actor.need("operator")
-        ident = secrets.token_hex(4)
         with self._context.change() as change:
-            values = _validated(change.conn, new)
-            try:
-                change.conn.execute(sa.insert(schema.rule).values(
-                    id=ident, enabled=False, epoch=1, state=RuleState.STOPPED.value,
-                    own_state=RuleState.STOPPED.value, created_at=change.now,
-                    created_by=actor.name, **values))
-            except IntegrityError as error:     # the checks above read under the write lock;
-                raise Refused("rule.exists", name=new.name) from error   # for other databases
-            change.audit(actor, "rule.create", ident, name=values["name"], vm=values["vm"],
-                         source=values["source"], target=values["target"])
-            change.log("info", "rule.created", {"user": actor.name}, rule=ident)
-            return _get(change.conn, ident)
+            faults = Faults()
+            ident = insert(change, actor, new, faults)
+            faults.throw()
+            return rule_views.one(change.conn, ident)
+
+    def edit(self, actor: Actor, ref: str, given: Mapping[str, Any],
+             revision: int | None = None) -> RuleView:
+        """Change the settings that are ``given`` (in their JSON form, as of :class:`NewRule`);
+        restore points stay. A task that runs goes on with what it began with, except the
+        bandwidth, which changes at once.
+
+        With ``revision`` (of the rule as the operator saw it) an edit that somebody else made
+        meanwhile is not overwritten: Refused ``rule.edited``. Raises ``rule.placed`` when the
+        replica would have to be elsewhere, and the faults of :meth:`create`."""
+        actor.need("operator")
+        r = schema.rule
+        with self._context.change() as change:
+            rule = find(change.conn, ref)
+            if revision not in (None, rule.revision):
+                raise Refused("rule.edited", name=rule.name, revision=rule.revision)
+            task = live_task(change.conn, rule=rule.id)
+            if task is not None and task.kind == "remove":
+                raise Refused("rule.busy", kind=task.kind)
+            before = of(rule)
+            new = replace(before, **decoded(given))
+            new = replace(new, **_same(change.conn, rule, new))
+            moved = [f for f in PLACED if getattr(new, f) != getattr(before, f)]
+            if moved and (rule.points or rule.last_task is not None or task is not None):
+                raise Refused("rule.placed", name=rule.name, fields=", ".join(moved),
+                              field=moved[0])
+            faults = Faults()
+            values = checked(change.conn, new, faults, rule)
+            faults.throw()
+            values = {k: v for k, v in values.items() if v != getattr(rule, k)}
+            if not values:
+                return rule_views.one(change.conn, rule.id)
+            with _unique(change, values.get("name", rule.name), rule.vm_name):
+                landed = change.conn.execute(
+                    sa.update(r).where(r.c.id == rule.id, r.c.revision == rule.revision)
+                    .values(revision=rule.revision + 1, **values)).rowcount
+            if landed != 1:
+                raise Refused("rule.edited", name=rule.name, revision=rule.revision + 1)
+            if values.keys() & {"schedule", "time_zone"}:
+                _reschedule(change, rule, new, task)
+            if values.keys() & {"schedule", "time_zone", "bandwidth", "rpo_s"}:
+                rpo.set_target(change, rule.id)
+            if values.keys() & {"bandwidth", "time_zone"}:
+                reconsider(change, id=rule.id)
+                change.notify(machine_topic(rule.machine))
+            change.audit(actor, "rule.edit", rule.id, **{
+                k: [getattr(rule, k), v] for k, v in values.items() if k != "name_key"})
+            change.log("info", "rule.edited-by", {
+                "user": actor.name, "fields": ", ".join(sorted(values.keys() - {"name_key"}))},
+                rule=rule.id)
+            change.notify(rule_topic(rule.id))
+            return rule_views.one(change.conn, rule.id)
+
+    # --- operations ----------------------------------------------------------------------------
 
     def start(self, actor: Actor, ref: str) -> int:
-        """Run now; a periodic rule then goes on by its interval. Returns the task."""
+        """Run now; a periodic rule then goes on by its schedule. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = _allowed(change, ref, Operation.START)
-            task = begin_run(change, self._context, rule, actor, "manual")
+            task = begin_run(change, rule, actor, "manual")
             change.audit(actor, "rule.start", rule.id, task=task)
             return task
 
@@ -119,27 +157,29 @@ class Rules:
         with self._context.change() as change:
             rule = _allowed(change, ref, Operation.STOP)
             change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
-                                .values(enabled=False, next_run_at=None))
+                                .values(enabled=False, next_run_at=None, pause=None))
             task = live_task(change.conn, rule=rule.id)
             if task is None:
                 if RuleState(rule.own_state) is RuleState.IDLE:
                     queue.move(change, rule.id, Event.HALT)
             elif task.state == "queued":
-                queue.end(change, self._context.limits, task, "stopped",
-                          error=None, figures={})
+                queue.end(change, task, "stopped", error=None, figures={})
             else:
                 change.conn.execute(sa.update(t).where(t.c.id == task.id).values(stop=True))
                 change.notify(task_topic(task.id), machine_topic(task.machine))
             change.notify(rule_topic(rule.id))
             change.audit(actor, "rule.stop", rule.id, task=task.id if task else None)
-            return _get(change.conn, rule.id)
+            return rule_views.one(change.conn, rule.id)
 
-    def delete(self, actor: Actor, ref: str, delete_replica: bool, force: bool = False) -> int:
-        """Clean the source, and the target when asked, then forget the rule. Returns the task;
-        the rule is gone when that has ended well."""
+    def delete(self, actor: Actor, ref: str, delete_replica: bool | None = None,
+               force: bool = False) -> int:
+        """Clean the source, and the target when asked (None: as the rule's setting says), then
+        forget the rule. Returns the task; the rule is gone when that has ended well."""
         actor.need("operator")
         with self._context.change() as change:
             rule = _allowed(change, ref, Operation.DELETE)
+            if delete_replica is None:
+                delete_replica = rule.delete_replica
             if rule.own_state == RuleState.PERMANENT_FAILOVER.value:
                 delete_replica = False      # it is the machine now
             queue.move(change, rule.id, Event.REMOVE)
@@ -176,26 +216,94 @@ class Rules:
             change.audit(actor, "rule.undo", rule.id, task=task)
             return task
 
+    def act(self, actor: Actor, action: Literal["start", "stop", "delete"], refs: Sequence[str],
+            *, delete_replica: bool | None = None, force: bool = False
+            ) -> Sequence[ActionView]:
+        """The same for many rules (M17), each for itself: what became of it, in their order."""
+        actor.need("operator")
+        done = []
+        for ref in refs:
+            try:
+                if action == "start":
+                    task: int | None = self.start(actor, ref)
+                elif action == "stop":
+                    task = self.stop(actor, ref).live_task
+                else:
+                    task = self.delete(actor, ref, delete_replica, force)
+                done.append(ActionView(rule=ref, ok=True, task=task, error=None))
+            except HotspareError as error:
+                done.append(ActionView(rule=ref, ok=False, task=None, error=error.as_dict()))
+        return done
+
     def _queue(self, change: Change, kind: Any, actor: Actor, rule: Record,
                **values: Any) -> int:
-        return queue.enqueue(change, self._context.limits, kind, actor, machine=rule.machine,
+        return queue.enqueue(change, kind, actor, machine=rule.machine,
                              rule=rule.id, epoch=rule.epoch, **values)
 
 
-def begin_run(change: Change, context: Context, rule: Record, actor: Actor,
-              trigger: str) -> int:
-    """Queue a run of a rule that is at rest; its next start is one interval after this one."""
-    values: dict[str, Any] = {}
-    if rule.interval_s is not None:
-        due = (rule.next_run_at or change.now) + rule.interval_s
-        # Missed starts are coalesced into this one: the grid begins anew with it.
-        values = {"enabled": True, "next_run_at":
-                  due if trigger == "schedule" and due > change.now
-                  else change.now + rule.interval_s}
-    queue.move(change, rule.id, Event.START, **values)
+def insert(change: Change, actor: Actor, new: NewRule, faults: Faults,
+           group: str | None = None) -> str:
+    """A new rule's row, stopped; nothing when there are ``faults``. Returns its id. ``group`` is
+    the id of one that is being made."""
+    ident = secrets.token_hex(4)
+    values = checked(change.conn, new, faults)
+    if faults.by_field:
+        return ident
+    if group is not None:
+        values["group"] = group
+    with _unique(change, values["name"], values["vm_name"]):
+        change.conn.execute(sa.insert(schema.rule).values(
+            id=ident, enabled=False, epoch=1, state=RuleState.STOPPED.value,
+            own_state=RuleState.STOPPED.value, created_at=change.now, created_by=actor.name,
+            **values))
+    change.audit(actor, "rule.create", ident, name=values["name"], vm=values["vm"],
+                 source=values["source"], target=values["target"])
+    change.log("info", "rule.created", {"user": actor.name}, rule=ident)
+    return ident
+
+
+@contextmanager
+def _unique(change: Change, name: str, vm: str) -> Iterator[None]:
+    """The checks before have read what was committed then. Where the write lock does not keep
+    others out, somebody may have made such a rule since: the database says so, and which."""
+    r = schema.rule
+    savepoint = change.conn.begin_nested()
+    try:
+        yield
+        savepoint.commit()
+    except IntegrityError as error:
+        savepoint.rollback()
+        if "name_key" in str(error.orig):
+            raise Refused("rule.exists", name=name) from None
+        other = change.conn.execute(sa.select(r.c.name).where(
+            r.c.deleted_at.is_(None), r.c.vm_name == vm)).scalar()
+        raise Refused("rule.duplicate", vm=vm, platform="-", rule=other or "-") from None
+
+
+def _same(conn: Connection, rule: Record, new: NewRule) -> dict[str, Any]:
+    """Platforms and the machine by their ids: another way to name the same is no change."""
+    p = schema.platform
+    named = {f: name_key(getattr(new, f)) for f in ("source", "target")}
+    ids = {row.name_key: row.id for row in conn.execute(sa.select(p.c.id, p.c.name_key).where(
+        p.c.deleted_at.is_(None), p.c.name_key.in_(named.values())))}
+    same = {f: ids[key] for f, key in named.items() if key in ids}
+    return same | ({"vm": rule.vm} if new.vm == rule.vm_name else {})
+
+
+def _reschedule(change: Change, rule: Record, new: NewRule, task: Record | None) -> None:
+    """The next start by the new schedule. An interval counts from the last start."""
+    r, t = schema.rule, schema.task
+    if (rule.schedule is None) != (new.schedule is None):
+        queue.rescheduled(change, rule.id)
+    runs = task is not None and task.kind == "replicate" and not task.stop
+    if new.schedule is None or not (rule.enabled or runs):
+        return
+    last = change.conn.execute(sa.select(sa.func.max(t.c.created_at)).where(
+        t.c.rule == rule.id, t.c.kind == "replicate")).scalar()
+    change.conn.execute(sa.update(r).where(r.c.id == rule.id).values(
+        enabled=True, pause=rule.pause if runs else None, next_run_at=next_run(
+            new.schedule, new.time_zone, change.now, None if new.schedule.at else last)))
     change.notify(SCHEDULE)
-    return queue.enqueue(change, context.limits, "replicate", actor, machine=rule.machine,
-                         rule=rule.id, epoch=rule.epoch, trigger=trigger)
 
 
 def find(conn: Connection, ref: str) -> Record:
@@ -211,206 +319,12 @@ def find(conn: Connection, ref: str) -> Record:
 
 def _allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
-    p = schema.restore_point
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
-    has_point = change.conn.execute(
-        sa.select(p.c.number).where(p.c.rule == rule.id).limit(1)).scalar() is not None
-    code = refusal(operation, RuleState(rule.state), has_point, task.kind if task else None)
+    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None)
     if code is not None:
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
                       operation=operation.value, kind=task.kind if task else "",
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
     return rule
-
-
-# --- validation --------------------------------------------------------------------------------
-
-
-def _validated(conn: Connection, new: NewRule) -> dict[str, Any]:
-    """The row's values. All faults are found in one go, each at its field."""
-    faults: dict[str, HotspareError] = {}
-
-    def attempt(at: str, check: Any) -> Any:
-        try:
-            return check()
-        except HotspareError as error:
-            faults.setdefault(at, error)
-            return None
-
-    name = attempt("name", lambda: check_name(new.name, "name"))
-    if name is not None:
-        attempt("name", lambda: _name_free(conn, name))
-    source = attempt("source", lambda: find_platform(conn, new.source))
-    target = attempt("target", lambda: find_platform(conn, new.target))
-    vm = attempt("vm", lambda: _vm(conn, source, new.vm)) if source is not None else None
-    if vm is not None:
-        attempt("vm", lambda: _unprotected(conn, source, vm))
-    if target is not None:
-        attempt("storage", lambda: _storage(target, new.storage))
-        for network in new.networks.values():
-            attempt("networks", lambda n=network: _network(target, n))
-    replica = None
-    if vm is not None and target is not None and "vm" not in faults:
-        replica = attempt("replica_name", lambda: _replica_name(conn, source, target, vm, new))
-    _within(faults, "retention", new.retention, RETENTION)
-    if new.interval_s is not None:
-        _within(faults, "interval_s", new.interval_s, INTERVAL_S)
-    if new.bandwidth is not None and new.bandwidth < 0:
-        faults["bandwidth"] = Refused("input.range", field="bandwidth", smallest=0,
-                                      largest=2**63 - 1)
-    if faults:
-        raise _as_one(faults)
-    assert source is not None and target is not None and vm is not None
-    return {
-        "name": name, "name_key": name_key(str(name)), "source": source.id, "vm": vm.ref,
-        "vm_name": vm.name, "target": target.id, "storage": new.storage,
-        "replica_name": replica, "networks": new.networks, "machine": target.machine,
-        "retention": new.retention, "quiesce": new.quiesce, "bandwidth": new.bandwidth,
-        "interval_s": new.interval_s}
-
-
-def _as_one(faults: dict[str, HotspareError]) -> HotspareError:
-    """One fault is raised as it is; several are named by field."""
-    if len(faults) == 1:
-        return next(iter(faults.values()))
-    return Refused("rule.fields", **{at: str(error) for at, error in faults.items()},
-                   summary="; ".join(f"{at}: {str(e.as_dict()['message']).rstrip('.')}"
-                                     for at, e in faults.items()))
-
-
-def _within(faults: dict[str, HotspareError], at: str, value: int,
-            allowed: tuple[int, int]) -> None:
-    if not allowed[0] <= value <= allowed[1]:
-        faults[at] = Refused("input.range", field=at, smallest=allowed[0], largest=allowed[1])
-
-
-def _name_free(conn: Connection, name: str) -> None:
-    t = schema.rule
-    if conn.execute(sa.select(t.c.id).where(
-            t.c.deleted_at.is_(None), t.c.name_key == name_key(name))).scalar() is not None:
-        raise Refused("rule.exists", name=name)
-
-
-def _vm(conn: Connection, source: Record, ref: str) -> Record:
-    if source.refreshed_at is None:
-        raise Refused("platform.not-refreshed", name=source.name)
-    v = schema.platform_vm
-    found = conn.execute(sa.select(v).where(
-        v.c.platform == source.id, sa.or_(v.c.ref == ref, v.c.name == ref))).all()
-    exact = [r for r in found if r.ref == ref] or found
-    if not exact:
-        raise GiveUp("vm.unknown", vm=ref, platform=source.name)
-    if len(exact) > 1:
-        raise Refused("vm.ambiguous", vm=ref, platform=source.name)
-    vm = exact[0]
-    if not vm.protectable:
-        why = text_of(vm.reason, {"vm": vm.name} | vm.fields)
-        raise Refused("vm.unprotectable", vm=vm.name, reason=why.message, cause=vm.reason,
-                      help=why.remedy)
-    return vm
-
-
-def _unprotected(conn: Connection, source: Record, vm: Record) -> None:
-    """No rule protects the machine: neither through this platform, nor through another
-    registration of the same host."""
-    r, p = schema.rule, schema.platform
-    same_host = sa.and_(p.c.host_id == source.host_id, sa.literal(source.host_id) != "")
-    other = conn.execute(
-        sa.select(r.c.name).join(p, p.c.id == r.c.source)
-        .where(r.c.deleted_at.is_(None), r.c.vm == vm.ref,
-               sa.or_(r.c.source == source.id, same_host))).scalar()
-    if other is not None:
-        raise Refused("rule.duplicate", vm=vm.name, platform=source.name, rule=other)
-
-
-def _places(target: Record, kind: str) -> dict[str, dict[str, Any]]:
-    return {p["name"]: p for p in target.places if p["kind"] == kind}
-
-
-def _storage(target: Record, storage: str) -> None:
-    if target.refreshed_at is None:
-        raise Refused("platform.not-refreshed", name=target.name)
-    known = _places(target, "storage")
-    place = known.get(storage)
-    if place is None:
-        raise GiveUp("storage.unknown", storage=storage, platform=target.name,
-                     known=", ".join(sorted(known)) or "-")
-    if not place["usable"]:
-        raise Refused("storage.unusable", storage=storage, platform=target.name,
-                      reason=text_of(place["reason"], {}).message)
-
-
-def _network(target: Record, network: str) -> None:
-    known = _places(target, "network")
-    if target.refreshed_at is not None and network not in known:
-        raise GiveUp("network.unknown", network=network, platform=target.name,
-                     known=", ".join(sorted(known)) or "-")
-
-
-def _replica_name(conn: Connection, source: Record, target: Record, vm: Record,
-                  new: NewRule) -> str:
-    """The name that the replica runs under: the machine's own, unless that is taken there."""
-    r, v = schema.rule, schema.platform_vm
-    if new.replica_name is not None:
-        name = check_name(new.replica_name, "replica_name")
-    else:
-        same = source.id == target.id or (source.host_id and source.host_id == target.host_id)
-        name = f"{vm.name}-replica" if same else str(vm.name)
-    taken = conn.execute(sa.select(v.c.name).where(
-        v.c.platform == target.id, v.c.name == name)).first()
-    if taken is not None:
-        raise Refused("rule.replica-name-taken", replica=name, platform=target.name, by="-")
-    other = conn.execute(sa.select(r.c.name).where(
-        r.c.deleted_at.is_(None), r.c.target == target.id, r.c.replica_name == name)).scalar()
-    if other is not None:
-        raise Refused("rule.replica-name-taken", replica=name, platform=target.name, by=other)
-    return name
-
-
-# --- views -------------------------------------------------------------------------------------
-
-
-def _make_select() -> sa.Select[Any]:
-    r, t, p = schema.rule, schema.task, schema.restore_point
-    source, target = schema.platform.alias(), schema.platform.alias()
-    points = (sa.select(p.c.rule, sa.func.count().label("points"),
-                        sa.func.max(p.c.number).label("latest_point"),
-                        sa.func.max(p.c.taken_at).label("latest_point_at"))
-              .group_by(p.c.rule).subquery())
-    return (sa.select(r, source.c.name.label("source_name"), target.c.name.label("target_name"),
-                      points.c.points, points.c.latest_point, points.c.latest_point_at,
-                      t.c.id.label("live_task"), t.c.kind.label("live_kind"),
-                      t.c.reason.label("live_reason"))
-            .join(source, source.c.id == r.c.source).join(target, target.c.id == r.c.target)
-            .outerjoin(points, points.c.rule == r.c.id)
-            .outerjoin(t, sa.and_(t.c.rule == r.c.id, t.c.state != "ended"))
-            .where(r.c.deleted_at.is_(None)))
-
-
-_SELECT = _make_select()        # made once: building it costs more than running it
-
-
-def _get(conn: Connection, ref: str) -> RuleView:
-    ident = find(conn, ref).id
-    return _view(conn.execute(_SELECT.where(schema.rule.c.id == ident)).one())
-
-
-def _view(row: Record) -> RuleView:
-    state = RuleState(row.state)
-    allowed = operations(state, bool(row.points), row.live_kind)
-    return RuleView(
-        id=row.id, name=row.name, source=row.source, source_name=row.source_name, vm=row.vm,
-        vm_name=row.vm_name, target=row.target, target_name=row.target_name,
-        storage=row.storage, replica_name=row.replica_name, networks=row.networks,
-        machine=row.machine, retention=row.retention, quiesce=row.quiesce,
-        bandwidth=row.bandwidth, interval_s=row.interval_s, enabled=row.enabled,
-        next_run_at=row.next_run_at, epoch=row.epoch, state=state.value,
-        state_zh=CHINESE[state], operations=[o.value for o in Operation if o in allowed],
-        points=row.points or 0, latest_point=row.latest_point,
-        latest_point_at=row.latest_point_at, failover_point=row.failover_point,
-        failover_detail=row.failover_detail, last_result=row.last_result,
-        last_error=row.last_error, last_task=row.last_task, last_success_at=row.last_success_at,
-        live_task=row.live_task, waits_for=explained(row.live_reason),
-        created_at=row.created_at, created_by=row.created_by)

@@ -1,32 +1,39 @@
-"""Runs by interval. One thread; the next start is one look at an index."""
+"""Runs by schedule. One thread; the next start is one look at an index."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from typing import Final
 
 import sqlalchemy as sa
 
+from ..domain.bandwidth import Bandwidth, open_from
 from ..domain.errors import HotspareError
 from ..domain.rule_states import RuleState
 from ..store import schema
-from .context import SERVICE, Context
+from . import queue
+from .context import SERVICE, Change, Context
 from .hub import SCHEDULE
 from .machines import Machines
-from .rules import begin_run
+from .rpo import RpoWatch
+from .runs import begin_run, decode_ranges, put_off
 
 _log = logging.getLogger(__name__)
-_LONGEST_SLEEP_S = 5.0          # also how often silent machines are looked for
-_BATCH = 200
+_LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
+_BATCH: Final = 50              # runs begun in one transaction, which nobody else writes beside
+_RETRY_S: Final = 60.0
 
 
 class Scheduler:
-    """A start that was missed (the process was down, the run before took longer) is made up
-    for once. A rule never overlaps itself: it is started from rest only."""
+    """Starts that were missed (the process was down, the run before took longer) are made up for
+    by one. A rule never overlaps itself: it is started from rest only. No run begins while the
+    bandwidth of its rule or DR machine is 0: its rule stays idle and says until when."""
 
     def __init__(self, context: Context, machines: Machines) -> None:
         self._context = context
         self._machines = machines
+        self._rpo = RpoWatch(context)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 
@@ -45,6 +52,7 @@ class Scheduler:
             try:
                 self._machines.watch()
                 due = self.run_due()
+                self._rpo.tick()
             except Exception:           # a full disk, say: the next round may do better
                 _log.exception("the scheduler failed and goes on")
                 due = None
@@ -54,25 +62,46 @@ class Scheduler:
             self._context.hub.wait(SCHEDULE, seen, min(max(wait, 0.0), _LONGEST_SLEEP_S))
 
     def run_due(self) -> float | None:
-        """Start what is due; returns when the next rule is."""
-        r = schema.rule
-        ready = sa.and_(r.c.enabled, r.c.deleted_at.is_(None),
-                        r.c.state == RuleState.IDLE.value)
-        now = self._context.clock()
-        with self._context.read() as conn:
-            rules = conn.execute(sa.select(r.c.id).where(ready, r.c.next_run_at <= now)
-                                 .order_by(r.c.next_run_at).limit(_BATCH)).scalars().all()
-        for rule in rules:
-            try:
-                with self._context.change() as change:
-                    row = change.conn.execute(sa.select(r).where(
-                        ready, r.c.id == rule, r.c.next_run_at <= now)).one_or_none()
-                    if row is not None:
-                        begin_run(change, self._context, row, SERVICE, "schedule")
-            except HotspareError as error:
-                # One rule that cannot be started must not keep the others from it.
-                _log.warning("rule %s was not started: %s", rule, error)
+        """Start what is due, a batch at most; returns when the next rule is."""
+        due = self._next()
+        if due is not None and due <= self._context.clock():
+            with self._context.change() as change:
+                _begin(change)
+            due = self._next()
+        return due
+
+    def _next(self) -> float | None:
         with self._context.read() as conn:
             due: float | None = conn.execute(
-                sa.select(sa.func.min(r.c.next_run_at)).where(ready)).scalar()
+                sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY)).scalar()
         return due
+
+
+_READY: Final = (
+    schema.rule.c.deleted_at.is_(None), schema.rule.c.next_run_at.is_not(None),
+    schema.rule.c.state == RuleState.IDLE.value,        # not invalid: its machine answers
+    schema.rule.c.own_state == RuleState.IDLE.value, schema.rule.c.enabled)
+
+
+def _begin(change: Change) -> None:
+    r, m = schema.rule, schema.machine
+    rules = change.conn.execute(
+        sa.select(r, m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"))
+        .join(m, m.c.name == r.c.machine).where(*_READY, r.c.next_run_at <= change.now)
+        .order_by(r.c.next_run_at).limit(_BATCH)).all()
+    begun: dict[int, str] = {}
+    for rule in rules:
+        try:
+            with change.conn.begin_nested():
+                opens = open_from([
+                    Bandwidth(rule.time_zone, decode_ranges(rule.bandwidth)),
+                    Bandwidth(rule.machine_zone, decode_ranges(rule.machine_ranges))], change.now)
+                if opens == change.now:
+                    begun[begin_run(change, rule, SERVICE, "schedule", dispatch=False)] = rule.id
+                else:
+                    put_off(change, rule, opens, "schedule.bandwidth")
+        except HotspareError as error:
+            # One rule that cannot be started must not keep the others from it.
+            _log.warning("rule %s was not started: %s", rule.id, error)
+            put_off(change, rule, change.now + _RETRY_S, error.code, **error.fields)
+    queue.begin(change, begun)

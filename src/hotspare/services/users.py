@@ -202,14 +202,27 @@ class Users:
 
     def local_token(self) -> str:
         """A new token for whoever can read the state directory; the one before ends."""
+        return self._lasting_token(LOCAL, "administrator")
+
+    def metrics_token(self, actor: Actor) -> str:
+        """A new token for a scraper, which may look at everything and has no end; the one before
+        ends."""
+        actor.need("administrator")
+        return self._lasting_token(METRICS, "viewer", actor)
+
+    def _lasting_token(self, name: str, role: Role, actor: Actor | None = None) -> str:
         u, t = schema.user, schema.token
         with self._context.change() as change:
-            if change.conn.execute(sa.select(u.c.name).where(u.c.name == LOCAL)).scalar() is None:
+            known = change.conn.execute(sa.select(u).where(u.c.name == name)).one_or_none()
+            if known is None:
                 change.conn.execute(sa.insert(u).values(
-                    name=LOCAL, password=None, role="administrator", disabled=False,
-                    created_at=change.now))
-            change.conn.execute(sa.delete(t).where(t.c.user == LOCAL))
-        return self._issue(LOCAL, None, "local")
+                    name=name, password=None, role=role, disabled=False, created_at=change.now))
+            elif known.password is not None:
+                raise Refused("user.exists", name=name)
+            change.conn.execute(sa.delete(t).where(t.c.user == name))
+            if actor is not None:
+                change.audit(actor, "token.make", name)
+        return self._issue(name, None, "local")
 
     def audit(self, actor: Actor, limit: int = 100, cursor: str | None = None
               ) -> Page[AuditView]:
@@ -227,6 +240,7 @@ class Users:
 
 
 LOCAL: Final = "local"
+METRICS: Final = "metrics"
 
 
 def _digest(token: str) -> str:

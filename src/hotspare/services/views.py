@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from ..domain.bandwidth import Range
 from ..domain.messages import text_of
+from ..domain.schedule import Schedule
 from ..store import Record
 
 T = TypeVar("T")
@@ -44,7 +46,8 @@ class PlatformView:
             id=row.id, name=row.name, kind=row.kind, uri=row.uri, options=row.options,
             has_secret=row.secret is not None, machine=row.machine, state=row.state,
             product=row.product, host_id=row.host_id, checks=row.checks, places=row.places,
-            error=row.error, checked_at=row.checked_at, refreshed_at=row.refreshed_at, task=task)
+            error=explained(row.error), checked_at=row.checked_at,
+            refreshed_at=row.refreshed_at, task=task)
 
 
 @dataclass(frozen=True)
@@ -63,41 +66,66 @@ class VmView:
 class MachineView:
     name: str
     live: bool
+    busy: dict[str, Any] | None     # code, message, remedy, fields: why it takes no task now
     last_seen: float | None
     max_tasks: int
+    transfer_buffer: int            # bytes in flight of one task
     running: int
     queued: int
+    time_zone: str
+    bandwidth: list[dict[str, Any]]     # weekly ranges: days, start, end (minutes), limit
+    configured: dict[str, Any]      # what its own file says
     temp_dir: str
     version: str
+    protocol: int
+    address: str
+    clock_offset: float | None      # seconds that its clock is ahead
+    revoked_at: float | None
 
 
 @dataclass(frozen=True)
 class RuleView:
     id: str
     name: str
+    group: str | None
+    group_name: str | None
     source: str
     source_name: str
     vm: str
     vm_name: str
     target: str
     target_name: str
+    datacenter: str                     # empty: the target has one
+    host: str
     storage: str
     replica_name: str
     networks: dict[str, str]
     machine: str
+    temp_dir: str                       # empty: the DR machine's own
     retention: int
+    retention_covers_s: float | None    # None: a one-off rule
     quiesce: str
-    bandwidth: int | None
-    interval_s: int | None
+    fast_transfer: bool
+    lan_free: bool
+    delete_replica: bool                # with the rule
+    time_zone: str
+    bandwidth: list[Range]
+    schedule: Schedule | None           # None: a one-off rule
+    rpo_s: int | None
+    revision: int                       # grows with each edit
     enabled: bool
     next_run_at: float | None
     epoch: int
     state: str
     state_zh: str
     operations: list[str]
+    pause: dict[str, Any] | None        # code, message, remedy, fields
     points: int
     latest_point: int | None
     latest_point_at: float | None
+    stored: int                         # bytes that its points moved
+    rpo_violated_at: float | None
+    full_runs: int                      # unexpected ones in a row
     failover_point: int | None
     failover_detail: dict[str, Any] | None
     last_result: str | None
@@ -106,6 +134,42 @@ class RuleView:
     last_success_at: float | None
     live_task: int | None
     waits_for: dict[str, Any] | None    # code, message, remedy, fields of a queued task
+    created_at: float
+    created_by: str
+
+
+@dataclass(frozen=True)
+class ActionView:
+    """What became of one rule of several."""
+
+    rule: str                           # as it was named
+    ok: bool
+    task: int | None
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """``settings`` is what all its rules have in common, ``differing`` names what they have
+    not. ``states`` counts its rules."""
+
+    id: str
+    name: str
+    rules: int
+    states: dict[str, int]
+    settings: dict[str, Any]
+    differing: list[str]
+    created_at: float
+    created_by: str
+
+
+@dataclass(frozen=True)
+class TemplateView:
+    id: str
+    name: str
+    settings: dict[str, Any]            # those of a new rule, platforms by id
+    source_name: str | None
+    target_name: str | None
     created_at: float
     created_by: str
 
@@ -142,6 +206,14 @@ class TaskView:
     dispatched_at: float | None
     started_at: float | None
     ended_at: float | None
+    full: bool                      # a whole disk was read
+    bytes_queried: int              # named as changed
+    bytes_read: int
+    bytes_moved: int                # written to the target
+    bytes_zero: int                 # written there as zeroes, without being read
+    rate: float | None              # bytes moved in a second of its transfer
+    stall_s: float | None           # the longest that the guest's file systems stood still
+    retries: int
     progress: dict[str, Any] | None
     steps: list[StepView] = field(default_factory=list)
 
@@ -212,10 +284,10 @@ class SessionView:
 
 
 def explained(stored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A stored {code, fields} with its texts."""
+    """A stored {code, fields}, an error for example, with its texts in the asker's language."""
     if stored is None:
         return None
-    fields = dict(stored.get("fields") or {})
-    text = text_of(str(stored["code"]), fields)
-    return {"code": stored["code"], "message": text.message, "remedy": text.remedy,
+    code, fields = str(stored.get("code", "task.failed")), dict(stored.get("fields") or {})
+    text = text_of(code, fields)
+    return {**stored, "code": code, "message": text.message, "remedy": text.remedy,
             "fields": fields}

@@ -1,0 +1,27 @@
+"""What the services have to know of each kind of platform before a DR machine has been asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``points`` is the retention when none is given, ``max_points`` the largest (M9).
+    ``no_lan_free`` is the code of the reason why LAN-free transport is not possible, or empty."""
+
+    points: int
+    max_points: int
+    smallest_interval_s: int
+    no_lan_free: str = ""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "libvirt": Kind(points=7, max_points=100, smallest_interval_s=10,
+                    no_lan_free="rule.lan-free-kvm"),
+    # 32 snapshots a machine are the platform's limit (design, section 5); each takes a snapshot
+    # made and removed, which is tens of seconds.
+    "vsphere": Kind(points=3, max_points=28, smallest_interval_s=60),
+}
