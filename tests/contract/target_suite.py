@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hotspare.domain.errors import Fenced, GiveUp, HotspareError, Refused
+from hotspare.domain.errors import Fenced, ForeignChange, GiveUp, HotspareError, Refused
 from hotspare.domain.lineage import Lineage
 from hotspare.domain.machine import DiskSpec
-from hotspare.platforms.port import Intent, StartSpec
+from hotspare.platforms.port import Intent, ReplicaRef, StartSpec
 
 from .target_rig import BLOCK, KEY, MIB, SIZE, Model, Reader, TargetRig, content_of
 
@@ -50,6 +50,25 @@ class TargetSuite:
             target.remove_replica(model.ref)
             assert rig.left(model.rule) == set()
             assert target.remove_replica(model.ref) == []
+
+    def test_replicas_are_found_without_their_keys(self, rig: TargetRig) -> None:
+        """Also one without points, and one that another key wrote; each once, by its storage."""
+        models = [Model(rig, rig.vm(f"found-{i}", 1), seed=i) for i in range(2)]
+        with rig.platform() as platform:
+            def found() -> list[ReplicaRef]:
+                ours = {m.ref for m in models}
+                return [r for r in platform.inventory.replicas() if r in ours]
+
+            assert found() == []
+            models[0].ensure(platform.target(KEY))
+            models[1].ensure(platform.target(KEY[::-1]))
+            models[1].cycle(platform.target(KEY[::-1]))
+            assert sorted(r.rule for r in found()) == sorted(m.rule for m in models)
+            with pytest.raises(ForeignChange):
+                platform.target(KEY).lineage(models[1].ref)
+            platform.target(KEY).remove_replica(models[0].ref)
+            platform.target(KEY[::-1]).remove_replica(models[1].ref)
+            assert found() == []
 
     def test_unpublished_state_is_continued_by_its_own_task_only(self, rig: TargetRig) -> None:
         model = Model(rig, rig.vm("resume", 2))

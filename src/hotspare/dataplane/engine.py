@@ -16,7 +16,7 @@ import errno
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -90,10 +90,12 @@ def copy_disk(job: CopyJob, control: Control) -> CopyResult:
     return copy_disks([job], control)
 
 
-def copy_disks(jobs: Sequence[CopyJob], control: Control) -> CopyResult:
+def copy_disks(jobs: Sequence[CopyJob], control: Control,
+               tally: Callable[[CopyResult], object] = lambda _: None) -> CopyResult:
     """Copy several disks of a machine, one after another within one transfer buffer.
 
-    Errors are those of :func:`copy_disk`; disks that were finished before stay so.
+    Errors are those of :func:`copy_disk`; disks that were finished before stay so. ``tally`` gets
+    what was done for each disk, also for the one that an error ended.
     """
     total = CopyResult()
     report = _Report(jobs, control)
@@ -101,7 +103,12 @@ def copy_disks(jobs: Sequence[CopyJob], control: Control) -> CopyResult:
         if (job.compare_with is not None) != job.plan.compare:
             raise ValueError("a compare needs what the target holds, and nothing else does")
         with ThreadPoolExecutor(1, "journal") as pool:
-            total = total + _DiskCopy(job, control, report, pool).run()
+            copy = _DiskCopy(job, control, report, pool)
+            try:
+                copy.run()
+            finally:
+                tally(copy.result)
+            total = total + copy.result
     report.send()
     return total
 
@@ -161,6 +168,7 @@ class _DiskCopy:
         self._attention = True      # something ended that the loop must look at
         self._throttled_until = 0.0
         self._zeroes = 0
+        self._seconds = 0.0
         self._sums: dict[str, int] = dict.fromkeys(
             ("bytes_read", "bytes_written", "zero_bytes", "compared", "retries", "reconnects"), 0)
         self._request = 1           # blocks
@@ -173,7 +181,7 @@ class _DiskCopy:
 
     # --- outer loop: connections ---------------------------------------------------------------
 
-    def run(self) -> CopyResult:
+    def run(self) -> None:
         began = time.monotonic()
         failures = 0
         try:
@@ -194,8 +202,12 @@ class _DiskCopy:
         finally:
             self._commits.settle()
             self._count_read()
-        return CopyResult(**self._sums, flushes=self._commits.flushes,
-                          seconds=time.monotonic() - began)
+            self._seconds = time.monotonic() - began
+
+    @property
+    def result(self) -> CopyResult:
+        """What was done so far."""
+        return CopyResult(**self._sums, flushes=self._commits.flushes, seconds=self._seconds)
 
     def _connect_and_pump(self) -> None:
         while paused(self._job.throttles):

@@ -87,9 +87,9 @@ def paused(throttles: Iterable[Throttle]) -> bool:
 
 
 def request_limit(throttles: Iterable[Throttle]) -> int | None:
-    """Bytes of the largest request that keeps a low limit smooth (a quarter second's worth)."""
+    """Bytes of the largest request that keeps a low limit smooth (an eighth second's worth)."""
     limits = [t.limit for t in throttles if t.limit]
-    return min(limits) // 4 if limits else None
+    return min(limits) // 8 if limits else None
 
 
 class RateMeter:

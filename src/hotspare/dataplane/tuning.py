@@ -25,3 +25,4 @@ class Tuning:
     stall_s: float = 60.0       # an answer that takes longer means a broken connection
     flush_stall_s: float = 600.0    # a flush of a slow disk's whole cache
     progress_s: float = 0.5
+    instant_age_s: float = 2 * 3600.0   # a pause lets an instant go rather than keep it longer

@@ -489,6 +489,12 @@ class Inventory(Protocol):
         """All machines, without those that are ours (receivers, helpers)."""
         ...
 
+    def replicas(self) -> Iterator[ReplicaRef]:
+        """All replicas that lie here, told by the names of what holds their lineage: of any
+        Hotspare, and not authenticated. Storage that :meth:`places` calls not usable is left
+        out."""
+        ...
+
 
 class Platform(Protocol):
     """One connection to one hypervisor or manager, in all its roles."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
-from ..domain.errors import GiveUp, HotspareError
+from ..dataplane.tuning import Tuning
+from ..domain.errors import GiveUp, HotspareError, OutOfSpace
 from ..platforms.port import Connect, Platform, PlatformAccess
 from ..workflows.bench import Tools
 from ..workflows.execute import argument_of, execute
@@ -14,6 +17,9 @@ from ..workflows.link import Link
 from .runner import DbosRunner, Json, Record
 
 logger = logging.getLogger(__name__)
+
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes that must be free in the temporary directory before a machine takes another task."""
 
 
 def _connect(access: PlatformAccess) -> Platform:
@@ -62,11 +68,11 @@ class Machine:
     open on production while we are away; the tasks go on at the next start."""
 
     def __init__(self, link: Link, state_dir: Path, temp_dir: Path,
-                 connect: Connect = _connect) -> None:
+                 connect: Connect = _connect, tuning: Tuning | None = None) -> None:
         self._check_temp_dir(temp_dir)
         pool = PlatformPool(connect)
         self._tools = Tools(link=link, borrow=pool.borrow, give_back=pool.give_back,
-                            temp_dir=temp_dir)
+                            temp_dir=temp_dir, tuning=tuning or Tuning())
         self._link = link
         self._busy = 0
         self._idle = threading.Condition()
@@ -104,10 +110,27 @@ class Machine:
         self._done()
         threading.Event().wait()
 
+    def _obstacle(self) -> dict[str, Any] | None:
+        """Why a new task could not do its work here: ``code`` and ``fields``."""
+        directory = self._tools.temp_dir
+        try:
+            self._check_temp_dir(directory)
+            if shutil.disk_usage(directory).free < LEAST_FREE:
+                raise OutOfSpace("worker.temp-dir-full", directory=str(directory),
+                                 needed=LEAST_FREE >> 20)
+        except HotspareError as error:
+            return {"code": error.code, "fields": error.fields}
+        return None
+
     def _loop(self) -> None:
+        said = None
         while not self._tools.closing.is_set():
             try:
-                task = self._link.next_task(wait_s=20.0)
+                obstacle = self._obstacle()
+                if obstacle != said:
+                    self._link.busy(obstacle)
+                    said = obstacle
+                task = self._link.next_task(wait_s=10.0)
                 if task is not None and not self._tools.closing.is_set():
                     self._runner.start(f"task-{task.id}-e{task.epoch}", argument_of(task))
             except Exception:
@@ -122,6 +145,7 @@ class Machine:
             self._idle.wait_for(lambda: self._busy == 0, timeout_s)
 
 
-def start(link: Link, state_dir: Path, temp_dir: Path) -> Machine:
+def start(link: Link, state_dir: Path, temp_dir: Path,
+          tuning: Tuning | None = None) -> Machine:
     """Start a DR machine. Raises GiveUp when its directories cannot be used."""
-    return Machine(link, state_dir, temp_dir)
+    return Machine(link, state_dir, temp_dir, tuning=tuning)

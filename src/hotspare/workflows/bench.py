@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..dataplane.throttle import Throttle
+from ..dataplane.tuning import Tuning
 from ..domain.errors import GiveUp, HotspareError, Reconnect, Retry, Stopped
 from ..platforms.port import Platform, PlatformAccess
 from .link import Limits, Link, Progress, RuleSettings, Task
+from .pace import Pace
 
 T = TypeVar("T")
 
@@ -38,7 +40,8 @@ class Tools:
     borrow: Callable[[PlatformAccess], Platform]
     give_back: Callable[[PlatformAccess, Platform, bool], None]  # the last: fit to be used again
     temp_dir: Path
-    throttles: tuple[Throttle, ...] = ()    # the machine's own; the rule's is made by its task
+    throttle: Throttle = field(default_factory=Throttle)    # of the machine: its tasks share it
+    tuning: Tuning = field(default_factory=Tuning)
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -49,6 +52,8 @@ class Bench:
         self.task = task
         self.tools = tools
         self.link = tools.link
+        self.pace = Pace(self, tools.throttle)
+        self.figures: dict[str, Any] = {}       # what the task has done so far; see count()
         self._platforms: dict[str, tuple[PlatformAccess, Platform]] = {}
         self._limits = Limits()
         self._limits_at = 0.0
@@ -64,9 +69,14 @@ class Bench:
         return self.task.rule
 
     @property
+    def temp_dir(self) -> Path:
+        """The rule's temporary directory, its own or the DR machine's."""
+        return Path(self.rule.temp_dir or self.tools.temp_dir)
+
+    @property
     def folder(self) -> Path:
         """The rule's folder in the temporary directory of the DR machine (made on first use)."""
-        folder = Path(self.rule.temp_dir or self.tools.temp_dir) / f"hs-{self.rule.id}"
+        folder = self.temp_dir / f"hs-{self.rule.id}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
@@ -128,6 +138,11 @@ class Bench:
         """A line in the rule's log."""
         self.link.log(self.task, level, code, fields)  # type: ignore[arg-type]
 
+    def count(self, **amounts: float) -> None:
+        """Add to the task's figures."""
+        for name, amount in amounts.items():
+            self.figures[name] = self.figures.get(name, 0) + amount
+
     def progress(self, step: str, done: int, total: int, **more: Any) -> None:
         self.link.progress(self.task, Progress(step=step, done=done, total=total, **more))
 
@@ -154,6 +169,8 @@ class Bench:
                     pause = max(pause, min(error.after_s, _LONGEST_WAIT_S))
                 else:
                     self.clear(broken=True)
+                if "retries" in self.figures:
+                    self.count(retries=1)
                 self.say("task.retry", "warning", error=error.code, wait_s=pause, turn=turn)
                 self.wait(pause)
         raise AssertionError("unreachable")

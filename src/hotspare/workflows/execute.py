@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ..domain.codec import decode, encode
+from ..domain.codec import decode_known, encode
 from ..domain.errors import GiveUp, HotspareError
 from ..faultpoints import fault_point
 from .bench import Bench, Closing, Tools
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def execute(argument: Json, record: Record, tools: Tools, park: Callable[[], None]) -> None:
     """The body of every run. ``park`` never returns: it waits for the end of the process."""
-    task = decode(Task, argument)
+    task = decode_known(Task, argument)     # perhaps begun by an earlier version
     bench = Bench(task, tools)
     try:
         _run(bench, record)
@@ -41,7 +41,8 @@ def _run(bench: Bench, record: Record) -> None:
     failure: Json | None = None
     for step in workflow.steps:
         result = record(step.name, lambda step=step, context=context: _perform(  # type: ignore[misc]
-            bench, step, dict(context)))
+            bench, step,
+            {**context, "figures": {**workflow.figures, **context.get("figures", {})}}))
         if "gone" in result:
             return
         context = result.get("context", context)
@@ -61,6 +62,7 @@ def _perform(bench: Bench, step: Step, context: Json) -> Json:
         # Ended, or given to another machine while we were away: nothing of it is ours any more.
         bench.clear()
         return {"gone": True}
+    bench.figures = context["figures"]      # counted in place, so also what a failed step did
     began = time.monotonic()
     fault_point(f"step.{step.name}.begin")
     bench.link.step(task, step.name, "running", {})

@@ -35,7 +35,7 @@ def _start(bench: Bench, context: Json) -> None:
     fault_point("failover.after-start")
     seconds = time.monotonic() - began
     context["running"] = encode(running)
-    context["figures"] = {"start_s": seconds}
+    bench.count(start_s=seconds)
 
 
 def _record(bench: Bench, context: Json) -> None:
@@ -61,14 +61,16 @@ def unfinished(bench: Bench) -> list[str]:
     return kept_intents(bench)
 
 
-def _discard(bench: Bench, context: Json) -> None:
+def _discard(bench: Bench, _context: Json) -> None:
     standby = bench.target.standby(bench.key)
     began = time.monotonic()
+    # A machine that had the rule before, and wakes, starts no replica any more.
+    bench.target.target(bench.key).fence(replica_of(bench), bench.task.epoch)
     running = standby.find(replica_of(bench))
     if running is not None:
         standby.discard(running)
     fault_point("undo.after-discard")
-    context["figures"] = {"undo_s": time.monotonic() - began}
+    bench.count(undo_s=time.monotonic() - began)
 
 
 def _forget(bench: Bench, _context: Json) -> None:

@@ -8,24 +8,24 @@ from .bench import Bench
 from .steps import Json, Step, Workflow
 
 
-def _platform_id(bench: Bench) -> str:
+def platform_id(bench: Bench) -> str:
     if bench.task.platform is None:
         raise GiveUp("task.no-platform", task=bench.task.id)
     return bench.task.platform
 
 
 def _check(bench: Bench, _context: Json) -> None:
-    report = bench.platform(_platform_id(bench)).inventory.check()
+    report = bench.platform(platform_id(bench)).inventory.check()
     bench.link.inventory(bench.task, {"connection": encode(report)})
 
 
-def _refresh(bench: Bench, context: Json) -> None:
-    inventory = bench.platform(_platform_id(bench)).inventory
+def _refresh(bench: Bench, _context: Json) -> None:
+    inventory = bench.platform(platform_id(bench)).inventory
     report = inventory.check()
     places = [encode(place) for place in inventory.places()]
     vms = [encode(vm) for vm in inventory.vms()]
     bench.link.inventory(bench.task, {"connection": encode(report), "places": places, "vms": vms})
-    context["figures"] = {"vms": len(vms), "places": len(places)}
+    bench.count(vms=len(vms), places=len(places))
 
 
 CHECK = Workflow((Step("check", _check),))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..domain.lineage import Manifest
-from ..platforms.port import PlatformAccess, Quiesce
+from ..domain.bandwidth import UNLIMITED, Bandwidth
+from ..domain.lineage import Lineage, Manifest
+from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
-TaskKind = Literal["replicate", "failover", "undo", "remove", "refresh", "check"]
+TaskKind = Literal["replicate", "failover", "undo", "remove", "refresh", "check", "rebuild"]
 Outcome = Literal["ok", "warning", "failed", "stopped"]
 
 
@@ -31,9 +32,12 @@ class RuleSettings:
     networks: dict[str, str] = field(default_factory=dict)
     retention: int = 7
     quiesce: Quiesce = "try"
-    bandwidth: int | None = None    # bytes per second; None: no limit; 0: paused
     transfer_buffer: int = 4 * 1024 * 1024
     temp_dir: str = ""
+    fast_transfer: bool = True      # use changed-block tracking
+    lan_free: bool = False
+    datacenter: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,22 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may change while a task runs; asked for every second."""
+    """What may change while a task runs; asked for every half second. Of the two bandwidths, which
+    the DR machine reads by its own clock, the lower limit wins."""
 
     stop: bool = False
-    bandwidth: int | None = None    # bytes per second; 0: paused; None: no limit
+    bandwidth: Bandwidth = UNLIMITED            # the rule's own
+    machine_bandwidth: Bandwidth = UNLIMITED    # shared by all tasks of the machine
+
+
+@dataclass(frozen=True, slots=True)
+class FoundReplica:
+    """What a look at a target found of one replica. Without a lineage ``error`` says why."""
+
+    replica: ReplicaRef
+    lineage: Lineage | None = None
+    running: Running | None = None      # a failover that stands on it
+    error: dict[str, Any] | None = None
 
 
 class Link(Protocol):
@@ -86,6 +102,10 @@ class Link(Protocol):
 
     def limits(self, task: Task) -> Limits: ...
 
+    def busy(self, why: dict[str, Any] | None) -> None:
+        """The machine can take no new task now: ``code`` and ``fields`` say why. None: it can."""
+        ...
+
     def step(self, task: Task, step: str, state: Literal["running", "done", "skipped"],
              detail: dict[str, Any]) -> None:
         """A step began or ended. Idempotent."""
@@ -98,6 +118,12 @@ class Link(Protocol):
     def log(self, task: Task, level: Literal["info", "warning", "error"], code: str,
             fields: dict[str, Any]) -> None: ...
 
+    def pause(self, task: Task, reason: dict[str, Any] | None) -> None:
+        """The task waits: ``reason`` has ``code`` and ``fields`` with ``until`` (seconds since the
+        epoch; None: until somebody changes the ranges). None: it goes on. Idempotent; a pause ends
+        with its task."""
+        ...
+
     def adopt(self, task: Task, points: tuple[Manifest, ...]) -> None:
         """Make the catalogue agree with the target's lineage: rows for these points, and only
         these, in this order. Idempotent."""
@@ -108,7 +134,8 @@ class Link(Protocol):
         ...
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
-        """Result of a refresh or a check of ``task.platform``."""
+        """Result of a refresh, a check or a rebuild of ``task.platform``: any of ``connection``
+        (ConnectionReport), ``places``, ``vms`` and ``replicas`` (FoundReplica)."""
         ...
 
     def finish(self, task: Task, outcome: Outcome, error: dict[str, Any] | None,

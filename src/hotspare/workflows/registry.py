@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, remove, replicate
+from . import failover, inventory, rebuild, remove, replicate
 from .link import TaskKind
 from .steps import Workflow
 
@@ -13,6 +13,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,
+    "rebuild": rebuild.WORKFLOW,
 }
 
 

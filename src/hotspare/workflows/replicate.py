@@ -14,7 +14,7 @@ from ..domain.machine import DiskSpec
 from ..domain.retention import point_to_retire
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, PointInTime, ReplicaSpec, Session, Source, Target
-from . import run_state, transfer
+from . import run_state, temp_dir, transfer
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
@@ -38,12 +38,17 @@ def _create(bench: Bench, context: Json) -> None:
     rule = bench.rule
     bench.source.source.prepare(rule.quiesce)
     vm = bench.source.source.inspect(rule.vm)
+    temp_dir.check(bench.temp_dir, f"hs-{rule.id}", [disk.size for disk in vm.disks])
     for warning in vm.warnings:
         if not context.get("replica_known"):
             bench.say("vm.warning", "warning", warning=warning)
+    if not rule.fast_transfer:
+        bench.say("tracking.off")
+    if rule.lan_free and not bench.source.source.capabilities.lan_free:
+        bench.say("transport.lan-free-unavailable")
     _target(bench).ensure_replica(
         ReplicaSpec(rule=rule.id, name=rule.replica_name, storage=rule.storage,
-                    networks=rule.networks),
+                    host=rule.host, datacenter=rule.datacenter, networks=rule.networks),
         vm, Intent(rule.id, bench.task.epoch, bench.task.id))
 
 
@@ -85,14 +90,15 @@ def _query(bench: Bench, context: Json) -> None:
     """Open the instant and the session, and write each disk's change list."""
     point, _session = _open(bench)
     state = _state(bench)
+    if state.base is None:
+        bench.figures["full"] = True
     context["detail"] = {"bytes": transfer.planned_bytes(bench, state),
                          "consistency": point.consistency, "stall_ms": point.stall_ms}
 
 
 def _transfer(bench: Bench, context: Json) -> None:
-    figures = _complete(bench)
-    context["figures"] = figures
-    context["detail"] = {"moved": figures["bytes_written"], **figures}
+    _complete(bench)
+    context["detail"] = {"moved": bench.figures["bytes_moved"], **bench.figures}
 
 
 def _publish(bench: Bench, context: Json) -> None:
@@ -112,7 +118,6 @@ def _publish(bench: Bench, context: Json) -> None:
                                    point.firmware_state)
         fault_point("replicate.after-publish")
         context["point"] = manifest.number
-        context.setdefault("figures", {})["stall_ms"] = point.stall_ms
     else:
         context["point"] = lineage.last_number
     context["detail"] = {"point": context["point"]}
@@ -188,6 +193,15 @@ _DROPS = frozenset({"target.no-space", "replica.changed", "lineage.forged", "vm.
 """Failures after which the unpublished state is of no use, or is itself what fills the storage."""
 
 
+_FIGURES: Json = {"full": False, "bytes_queried": 0, "bytes_read": 0, "bytes_moved": 0,
+                  "bytes_zero": 0, "compared": 0, "stall_s": 0.0, "retries": 0, "transfer_s": 0.0}
+"""Bytes and seconds. ``full``: the first copy, or a disk with an earlier point was read anew.
+``full_reason`` is there when that was not expected: a code.
+``bytes_queried``: named as changed, or the size of a disk whose changes could not be told.
+``bytes_moved``: payload written to the target. ``stall_s``: the longest of the guest's file
+systems."""
+
+
 WORKFLOW = Workflow((
     Step("create-replica", _create),
     Step("read-configuration", _configure),
@@ -197,7 +211,7 @@ WORKFLOW = Workflow((
     Step("adopt", _adopt),
     Step("retire", _retain),
     Step("sweep", _sweep),
-), clean_up=_clean_up)
+), clean_up=_clean_up, figures=_FIGURES)
 
 
 # --- parts -------------------------------------------------------------------------------------
@@ -238,21 +252,38 @@ def _sweep_source(bench: Bench, lineage: Lineage, state: RunState | None) -> Non
 
 def _open(bench: Bench) -> tuple[PointInTime, Session]:
     """The open instant and session, opened or found again; a lost instant starts a new pass."""
-    for _ in range(_PASSES):
+    losses = 0
+    while losses < _PASSES:
         if "point" in bench.live and "session" in bench.live:
             return bench.live["point"], bench.live["session"]
         state = _state(bench)
+        if state.opened_at is None and bench.pace.closes():
+            state = _wait_to_open(bench, state)
         try:
-            point, session = _open_both(bench, state)
+            opened = _open_both(bench, state)
         except InstantLost as lost:
             _next_pass(bench, lost)
+            losses += 1
             continue
+        if opened is None:
+            continue
+        point, session = opened
         if not session.resumed and not _start_over(bench):
+            losses += 1
             continue
         transfer.prepare(bench, _state(bench), point, session)
         run_state.save(bench.folder, replace(_state(bench), planned=True))
         return point, session
     raise GiveUp("replicate.instant-lost-again", passes=_PASSES)
+
+
+def _wait_to_open(bench: Bench, state: RunState) -> RunState:
+    """Wait for the end of a range without bandwidth, with nothing open: a process that died just
+    after it had taken the instant left it open, and nobody would watch its scratch space."""
+    state = run_state.save(bench.folder, state.next_instant(state.pass_token))
+    _sweep_source(bench, _target(bench).lineage(replica_of(bench)), state)
+    bench.pace.gate()
+    return state
 
 
 def _start_over(bench: Bench) -> bool:
@@ -269,13 +300,16 @@ def _start_over(bench: Bench) -> bool:
     return False
 
 
-def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session]:
+def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session] | None:
     """First the session, then the instant: nothing is in the guest's way while it stands still,
-    and its scratch space is in use for as short as can be."""
+    and its scratch space is in use for as short as can be. None: a pause came in between."""
     source, target = _source(bench), _target(bench)
     disks = source.inspect(bench.rule.vm).disks
     session = _begin(bench, target, state, disks)
     bench.keep("session", session, session.close)
+    if state.opened_at is None and bench.pace.closes():
+        bench.clear()
+        return None
     point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce, state.intent)
     bench.keep("point", point, point.release)
     if tuple(d.spec for d in point.disks) != disks:
@@ -283,6 +317,7 @@ def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session]:
         session.close()
         session = _begin(bench, target, state, [d.spec for d in point.disks])
         bench.keep("session", session, session.close)
+    bench.figures["stall_s"] = max(bench.figures["stall_s"], point.stall_ms / 1000)
     if state.opened_at is None:
         run_state.save(bench.folder, replace(state, opened_at=point.taken_at))
         fault_point("replicate.instant-open")
@@ -318,20 +353,26 @@ def _next_pass(bench: Bench, lost: InstantLost) -> None:
         # All that changed since the base covers all that was copied since. When that cannot be
         # told either, the source says so and the copy compares with the journals' digests.
         token = state.base_token
-    bench.say("replicate.next-pass", "warning", instant=state.instant, reason=lost.code)
+    bench.say("replicate.next-pass", "info" if bench.pace.waiting else "warning",
+              instant=state.instant, reason=lost.code)
     run_state.save(bench.folder, state.next_instant(token))
 
 
-def _complete(bench: Bench) -> Json:
-    """Copy until one instant is wholly at the target; figures of the copy in bytes."""
-    began = time.monotonic()
-    for _ in range(_PASSES):
+def _complete(bench: Bench) -> None:
+    """Copy until one instant is wholly at the target."""
+    losses = 0
+    while losses < _PASSES:
         point, session = _open(bench)
+        began = time.monotonic()
         try:
-            return transfer.run(bench, _state(bench), point, session) | {
-                "transfer_s": time.monotonic() - began}
+            transfer.run(bench, _state(bench), point, session)
+            return
         except InstantLost as lost:
+            # a copy that lasts for weeks may have to let go for a pause every day
+            losses += not bench.pace.waiting
             _next_pass(bench, lost)
+        finally:
+            bench.count(transfer_s=time.monotonic() - began)
     raise GiveUp("replicate.instant-lost-again", passes=_PASSES)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """``clean_up`` runs, once, after the steps have failed or were stopped."""
+    """``clean_up`` runs, once, after the steps have failed or were stopped. ``figures``: what a
+    task reports at its end, however it ends, with its values at the beginning."""
 
     steps: tuple[Step, ...]
     clean_up: Callable[[Bench, Json], None] | None = None
+    figures: Json = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from ..dataplane import tables
@@ -18,15 +19,16 @@ from ..dataplane.journal import Journal
 from ..dataplane.layers import Layers, folded
 from ..dataplane.plan import PassId, Plan, plan_disk
 from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold, table_of
-from ..dataplane.throttle import Throttle
 from ..dataplane.verify import verify_disk
-from ..domain.errors import ForeignChange, TrackingUnusable
+from ..domain.errors import ForeignChange, InstantLost, TrackingUnusable
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import PointDisk, PointInTime, Session, Target, Unknown
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
-from .steps import Json
+
+_ALWAYS = frozenset({"tracking.off", "tracking.raw", "tracking.old-format"})
+"""Reasons to read a disk anew that hold for every run; for others it was not expected."""
 
 
 def prepare(bench: Bench, state: RunState, point: PointInTime, session: Session) -> None:
@@ -46,25 +48,32 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
     spec = disk.spec
     below = base.disk(spec.id) if base is not None else None
     previous = list(_passes(bench, state, spec.id, stack, state.done))
-    changes = disk.changes
+    changes = disk.changes if bench.rule.fast_transfer else Unknown("tracking.off")
     while True:
         expected: Layers | None = None
         if isinstance(changes, Unknown) and (below is not None or previous):
-            bench.say("replicate.compare",
-                      "info" if changes.reason == "tracking.raw" else "warning",
-                      disk=spec.id, reason=changes.reason)
+            if changes.reason != "tracking.off":
+                bench.say("replicate.compare",
+                          "info" if changes.reason == "tracking.raw" else "warning",
+                          disk=spec.id, reason=changes.reason)
             expected = stack.enter_context(_layers(
                 bench, base if below is not None else None, spec.id, spec.size))
             for plan, journal in previous:
                 expected.add_journal(journal, plan)
         try:
-            plan_disk(
+            plan = plan_disk(
                 _path(bench, spec.id, state.instant, "plan"),
                 pass_id=_pass_id(state, spec.id, spec.size), export=disk.export,
                 changes=changes, control=_control(bench, None), fresh=below is None,
                 target_zero=below is None and not previous and not session.resumed,
                 previous=previous, expected=expected,
                 base_size=below.size if below is not None and below.size != spec.size else None)
+            named = plan.totals.data + plan.totals.zero
+            bench.count(bytes_queried=spec.size if isinstance(changes, Unknown) else named)
+            if isinstance(changes, Unknown) and below is not None:
+                bench.figures["full"] = True
+                if changes.reason not in _ALWAYS:
+                    bench.figures["full_reason"] = changes.reason
             return
         except TrackingUnusable as error:
             if isinstance(changes, Unknown):
@@ -77,12 +86,12 @@ def planned_bytes(bench: Bench, state: RunState) -> int:
     return sum(Plan(path).totals.data for path in bench.folder.glob(f"*.i{state.instant}.plan"))
 
 
-def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> Json:
+def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> None:
     """Copy all disks of the open instant; goes on where an earlier attempt ended.
 
-    Returns figures in bytes. Raises what the data plane raises, and InstantLost."""
-    throttle = Throttle(bench.limits().bandwidth)
-    control = _control(bench, point, throttle)
+    Raises what the data plane raises, and InstantLost, also when a pause lasts too long for the
+    instant to be kept."""
+    bench.pace.follow()
     key = digest_key(bench.key)
     with ExitStack() as stack:
         jobs = []
@@ -96,10 +105,9 @@ def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> 
                 _expected(bench, state, spec.id, spec.size)) if plan.compare else None
             jobs.append(CopyJob(
                 source=disk.export, target=session.disks[spec.id], plan=plan, journal=journal,
-                key=key, throttles=(*bench.tools.throttles, throttle),
-                transfer_buffer=bench.rule.transfer_buffer, compare_with=compare))
-        result = copy_disks(jobs, control)
-    return _figures(result)
+                key=key, throttles=bench.pace.throttles, transfer_buffer=bench.rule.transfer_buffer,
+                compare_with=compare, tuning=bench.tools.tuning))
+        copy_disks(jobs, _control(bench, point), partial(_count, bench))
 
 
 def digest_table(bench: Bench, state: RunState, point: PointInTime) -> Path:
@@ -220,12 +228,18 @@ def _expected(bench: Bench, state: RunState, disk: str, size: int) -> Iterator[L
         yield layers
 
 
-def _control(bench: Bench, point: PointInTime | None, throttle: Throttle | None = None) -> Control:
+def _control(bench: Bench, point: PointInTime | None) -> Control:
     def stop() -> bool:
         bench.check_stop()
-        if throttle is not None:
-            throttle.set_limit(bench.limits().bandwidth)
+        if point is not None:
+            bench.pace.follow()
         return False
+
+    def healthy() -> None:
+        assert point is not None
+        point.healthy()
+        if bench.pace.outlasts(point, bench.tools.tuning.instant_age_s):
+            raise InstantLost("source.paused-too-long", point.token)
 
     def progress(now: TransferProgress) -> None:
         bench.progress("transfer", now.done, now.total, rate=now.rate,
@@ -233,10 +247,10 @@ def _control(bench: Bench, point: PointInTime | None, throttle: Throttle | None 
 
     if point is None:
         return Control(stop=stop)
-    return Control(stop=stop, healthy=point.healthy, progress=progress)
+    return Control(stop=stop, healthy=healthy, progress=progress)
 
 
-def _figures(result: CopyResult) -> Json:
-    return {"bytes_read": result.bytes_read, "bytes_written": result.bytes_written,
-            "zero_bytes": result.zero_bytes, "compared": result.compared,
-            "retries": result.retries, "reconnects": result.reconnects}
+def _count(bench: Bench, result: CopyResult) -> None:
+    bench.count(bytes_read=result.bytes_read, bytes_moved=result.bytes_written,
+                bytes_zero=result.zero_bytes, compared=result.compared,
+                retries=result.retries + result.reconnects)

@@ -10,10 +10,12 @@ from typing import Any
 import libvirt
 
 from ...domain.errors import HotspareError
-from ..port import Check, ConnectionReport, Place, VmSummary
+from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
+from . import names
 from .connection import Connection
 from .domain_read import power_of, read_layout
 from .liberrors import mapped, translate
+from .volumes import Pool
 from .xmlsafe import parse, text
 
 LIBVIRT_MIN, QEMU_MIN = (8, 2, 0), (6, 0, 0)
@@ -123,6 +125,14 @@ class LibvirtInventory:
         reason = "storage.type" if kind not in FILE_POOLS else "" if active else "storage.inactive"
         return Place("storage", name, host, free=int(free) if active else None,
                      capacity=int(capacity) if active else None, usable=not reason, reason=reason)
+
+    def replicas(self) -> Iterator[ReplicaRef]:
+        for place in self.places():
+            if place.kind == "storage" and place.usable:
+                for volume in Pool(self._connection, place.name).names():
+                    rule = names.rule_of_lineage(volume)
+                    if rule is not None:
+                        yield ReplicaRef(rule, place.name)
 
     def vms(self) -> Iterator[VmSummary]:
         conn = self._connection.conn

@@ -28,6 +28,7 @@ Kind = Literal["lineage", "data", "digests", "nvram", "merge", "failover", "fail
 
 _RULE = re.compile(r"[0-9a-f]{8}")
 _INTENT = re.compile(r"hs-([0-9a-f]{8})-e(\d+)-t(\d+)-i(\d+)")
+_LINEAGE = re.compile(r"hs-([0-9a-f]{8})\.lineage")
 _PLAIN = re.compile(r"[a-z0-9]")
 _TAIL = re.compile(r"""
     \.(?P<lineage>lineage)
@@ -66,6 +67,12 @@ def disk_part(disk_id: str) -> str:
 
 def lineage(rule: str) -> str:
     return f"hs-{rule}.lineage"
+
+
+def rule_of_lineage(name: str) -> str | None:
+    """The rule whose lineage disk volume ``name`` is; None when it is none."""
+    match = _LINEAGE.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def data(intent: Intent, disk_id: str, number: int) -> str:

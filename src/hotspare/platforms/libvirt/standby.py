@@ -49,6 +49,7 @@ class LibvirtStandby:
         there = Replica(self._connection, self._key, replica)
         mark = Mark(there.rule, number, str(intent), how.kind)
         lineage = there.lineage()
+        there.check_epoch(lineage, intent.epoch)
         point = _startable(lineage, number)
         domain = self._own_domain(replica, how.name, mark)
         made: list[str] = []

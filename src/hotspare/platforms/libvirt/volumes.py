@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -180,6 +180,14 @@ class Pool:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                     raise
         return None
+
+    def names(self) -> Sequence[str]:
+        """Of all volumes: one call, however many there are."""
+        self.refresh()
+        handle = self._handle()
+        with mapped(storage=self.name):
+            found: Sequence[str] = handle.listVolumes()
+        return found
 
     def list(self, refresh: bool = True) -> list[VolumeInfo]:
         """All volumes. Without ``refresh`` as libvirt last saw them."""
