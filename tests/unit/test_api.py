@@ -149,8 +149,22 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
                              "options": {}, "secret": None, "machine": "none"},
     ("POST", "/rules"): {"name": "x", "source": "src", "vm": "none", "target": "dst",
                          "storage": "default", "replica_name": None, "networks": {},
-                         "retention": 7, "quiesce": "try", "interval_s": None,
-                         "bandwidth": None},
+                         "retention": 7, "quiesce": "try", "datacenter": "",
+                         "host": "", "machine": "none", "temp_dir": "/x", "fast_transfer": True,
+                         "lan_free": False, "delete_replica": False, "time_zone": "UTC",
+                         "schedule": {"kind": "daily", "at": "02:30"}, "rpo_s": None,
+                         "bandwidth": [{"days": [1], "start": 0, "end": 60, "limit": 1}],
+                         "group": None, "template": None},
+    ("PATCH", "/rules/r1"): {"name": "r1", "revision": 1, "retention": 3, "schedule": None,
+                             "networks": {}, "bandwidth": [], "temp_dir": "", "rpo_s": None,
+                             "group": None},
+    ("POST", "/rules/actions"): {"action": "start", "rules": ["none"], "group": None,
+                                 "delete_replica": None, "force": False},
+    ("POST", "/groups"): {"name": "g", "vms": ["none"], "source": "src", "target": "dst",
+                          "storage": "default"},
+    ("POST", "/templates"): {"name": "t", "rule": "none", "settings": {"retention": 3}},
+    ("PATCH", "/platforms/dst"): {"name": "dst", "options": {}, "secret": None,
+                                  "accept_host": False},
     ("POST", "/rules/none/failover"): {"point": 1},
 }
 
@@ -271,6 +285,8 @@ def test_the_clients_shapes_are_the_servers(raw: httpx.Client) -> None:
     schemas = raw.get("/openapi.json").json()["components"]["schemas"]
     for shape, view in ((shapes.Platform, "PlatformView"), (shapes.Vm, "VmView"),
                         (shapes.Machine, "MachineView"), (shapes.Rule, "RuleView"),
+                        (shapes.Action, "ActionView"), (shapes.Group, "GroupView"),
+                        (shapes.Template, "TemplateView"),
                         (shapes.Point, "PointView"), (shapes.Step, "StepView"),
                         (shapes.Task, "TaskView"), (shapes.Progress, "ProgressView"),
                         (shapes.LogLine, "LogView"), (shapes.Login, "SessionView")):

@@ -91,8 +91,9 @@ def test_the_operators_path(server: Served, cli: Cli) -> None:
     made = cli.json("rule", "create", "web", "--source", "src", "--vm", "web0", "--target",
                     "dst", "--storage", "default", "--interval", "15m", "--retention", "3",
                     "--network", "default=lan", "--replica-name", "spare")
-    assert (made["interval_s"], made["retention"], made["networks"], made["replica_name"]) == (
-        900, 3, {"default": "lan"}, "spare")
+    assert made["schedule"]["every_s"] == 900
+    assert (made["retention"], made["networks"], made["replica_name"]) == (
+        3, {"default": "lan"}, "spare")
     run = cli.json("rule", "start", "web", "--wait")
     assert (run["outcome"], run["kind"]) == ("ok", "replicate")
     assert "idle" in cli("rule", "list").stdout

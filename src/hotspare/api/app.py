@@ -8,7 +8,20 @@ from .. import __version__
 from ..services import Services
 from . import errors
 from .guard import Guard
-from .routes import platforms, rules, tasks, users
+from .language import InLanguage
+from .routes import (
+    channels,
+    fleet,
+    groups,
+    link,
+    platforms,
+    rules,
+    schedules,
+    settings,
+    statistics,
+    tasks,
+    users,
+)
 
 PREFIX = "/api/v1"
 
@@ -21,7 +34,12 @@ def create_app(services: Services, ca_pem: str | None = None) -> FastAPI:
     app.state.services = services
     app.state.ca_pem = ca_pem
     errors.install(app)
-    for module in (users, platforms, rules, tasks):
+    # the link first: routes are tried in order, and two hundred machines poll
+    for module in (link, users, platforms, rules, groups, tasks, settings, fleet, schedules,
+                   channels):
         app.include_router(module.router, prefix=PREFIX, responses=errors.RESPONSES)
+    app.include_router(statistics.router, prefix=PREFIX, responses=errors.RESPONSES)
+    app.include_router(statistics.scrape)
     app.add_middleware(Guard)
+    app.add_middleware(InLanguage)      # around the guard: what it refuses is told, too
     return app

@@ -19,7 +19,8 @@ from ..domain.messages import catalogue
 _log = logging.getLogger(__name__)
 
 _STATUS_OF_CODE = {"auth.required": 401, "auth.failed": 401, "auth.role": 403,
-                   "auth.too-many": 429, "input.too-large": 413, "api.method": 405}
+                   "auth.too-many": 429, "input.too-large": 413, "api.method": 405,
+                   "link.too-old": 426, "link.too-new": 426}
 _STATUS_OF_EXIT = {2: 422, 3: 404, 4: 409, 5: 401, 6: 502, 7: 507, 8: 422}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..domain.errors import Refused
+from ..workflows.wire import LARGEST_REPORT
 from .errors import answer
 
 LARGEST_BODY = 1024 * 1024
+_LARGER = {"/api/v1/link/report": LARGEST_REPORT}       # its token is looked at before its body
 _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -32,19 +34,19 @@ class Guard:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        taken = 0
+        taken, largest = 0, _LARGER.get(scope["path"], LARGEST_BODY)
 
         async def bounded_receive() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > LARGEST_BODY:
-                raise Refused("input.too-large", largest=LARGEST_BODY)
+            if taken > largest:
+                raise Refused("input.too-large", largest=largest)
             return message
 
         length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if not length.isdigit() or len(length) > 18 or int(length) > LARGEST_BODY:
-            refusal = answer(Refused("input.too-large", largest=LARGEST_BODY))
+        if not length.isdigit() or len(length) > 18 or int(length) > largest:
+            refusal = answer(Refused("input.too-large", largest=largest))
             await refusal(scope, receive, guarded_send)
             return
         await self._app(scope, bounded_receive, guarded_send)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from .schedule_inputs import BandwidthRanges, ScheduleInput, Zone
 
 LARGEST_ID = 2**53
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
@@ -16,10 +18,15 @@ Secret = Annotated[str, StringConstraints(min_length=1, max_length=16384)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 OptionKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 OptionValue = Annotated[str, StringConstraints(max_length=1024, pattern=_PLAIN)]
+Options = Annotated[dict[OptionKey, OptionValue], Field(max_length=32)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PLAIN)]
+Folder = Annotated[str, StringConstraints(max_length=1024, pattern=_PLAIN)]
+Place = Annotated[str, StringConstraints(max_length=255, pattern=_PLAIN)]
 
 Ref = Annotated[str, Path(min_length=1, max_length=128, pattern=_PLAIN,
                           description="an id or a name")]
 TaskId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+Wanted = Annotated[str | None, Query(min_length=1, max_length=128, pattern=_PLAIN)]
 Limit = Annotated[int, Query(ge=1, le=500, description="largest number of items")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,15}$",
                                      description="`next` of the page before")]
@@ -47,26 +54,109 @@ class NewPassword(Input):
 class NewPlatform(Input):
     name: Name
     kind: Name = "libvirt"
-    uri: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PLAIN)]
-    options: Annotated[dict[OptionKey, OptionValue], Field(max_length=32)] = {}
+    uri: Address
+    options: Options = {}
     secret: Secret | None = None
     machine: Name | None = None
 
 
-class CreateRule(Input):
-    name: Name
-    source: Text
-    vm: Text
-    target: Text
-    storage: Text
-    replica_name: Name | None = None
-    networks: Annotated[dict[Text, Text], Field(max_length=64)] = {}
-    retention: Annotated[int, Field(ge=1, le=100)] = 7
+class EditPlatform(Input):
+    """Only what is given changes."""
+
+    name: Name = ""
+    uri: Address = ""
+    options: Options = {}
+    secret: Secret | None = Field(None, description="null: it needs none any more")
+    accept_host: bool = Field(False, description="another host than before is meant")
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class Changeable(Input):
+    datacenter: Place = Field("", description="empty: the target has one")
+    host: Place = ""
+    networks: Annotated[dict[Text, Text], Field(max_length=64)] = Field(
+        {}, description="source network to target network")
+    temp_dir: Folder = Field("", description="on the DR machine; empty: its own")
+    retention: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="restore points to keep; null: 7 on KVM, 3 on vSphere")
     quiesce: Literal["off", "try", "require"] = "try"
-    interval_s: Annotated[int, Field(ge=10, le=31 * 24 * 3600)] | None = Field(
-        None, description="seconds from start to start; null: a one-off rule")
-    bandwidth: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
-        None, description="bytes per second; 0: paused; null: no limit")
+    fast_transfer: bool = Field(True, description="use changed-block tracking")
+    lan_free: bool = False
+    delete_replica: bool = Field(False, description="the replica goes with the rule")
+    time_zone: Zone = Field("UTC", description="of schedule and bandwidth")
+    bandwidth: BandwidthRanges = Field([], description="weekly limits; outside them: none")
+    schedule: ScheduleInput | None = Field(None, description="null: runs by hand only")
+    rpo_s: Annotated[int, Field(ge=10, le=366 * 24 * 3600)] | None = Field(
+        None, description="seconds between restore points that are wanted at most")
+
+
+class Settings(Changeable):
+    """What a template keeps, and the rules of a group have in common: the form's four tabs. What
+    is not given is taken from the template, if one is named, otherwise it is the default."""
+
+    source: Text | None = Field(None, description="platform: id or name")
+    target: Text | None = None
+    storage: Text | None = None
+    machine: Name | None = Field(None, description="DR machine; null: the target platform's")
+
+    def given(self) -> dict[str, Any]:
+        """What the request says of them, in JSON form."""
+        return self.model_dump(mode="json", include=set(Settings.model_fields),
+                               exclude_unset=True)
+
+
+class CreateRule(Settings):
+    name: Name
+    vm: Text
+    replica_name: Name | None = None
+    group: Text | None = None
+    template: Text | None = None
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
+
+
+class EditRule(Changeable):
+    """Only what is given changes. The DR machine is changed by a move."""
+
+    name: Name = ""
+    vm: Text = ""
+    source: Text = ""
+    target: Text = ""
+    storage: Text = ""
+    replica_name: Name = ""
+    group: Text | None = None
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None, description="of the rule as it was read: refused when it was edited since")
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"revision"}, exclude_unset=True)
+
+
+class CreateGroup(Settings):
+    name: Name
+    vms: Annotated[list[Text], Field(min_length=1, max_length=500)]
+    template: Text | None = None
+
+
+class SaveTemplate(Input):
+    """Of a rule, of settings, or of a rule with what the settings say otherwise."""
+
+    name: Name
+    rule: Text | None = None
+    settings: Settings | None = None
+
+
+class Act(Input):
+    """For rules, for those of a group, or both."""
+
+    action: Literal["start", "stop", "delete"]
+    rules: Annotated[list[Text], Field(max_length=500)] = []
+    group: Text | None = None
+    delete_replica: bool | None = Field(None, description="null: as each rule's setting says")
+    force: bool = False
 
 
 class Failover(Input):

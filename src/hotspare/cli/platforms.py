@@ -1,9 +1,9 @@
-"""hotspare platform …, hotspare machine …"""
+"""hotspare platform …"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..client import shapes
 
 platform = typer.Typer(help="Hypervisors: register, look at, refresh.", no_args_is_help=True)
-machine = typer.Typer(help="DR machines.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="PLATFORM", help="Its name or id.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end.")]
@@ -98,9 +97,51 @@ def vms(name: Name, as_json: Json = False) -> None:
     with connected(as_json) as client:
         answer(client.vms(name), as_json, lambda items: table(
             ["NAME", "POWER", "SIZE", "ID", "NOTE"],
-            [[v["name"], v["power"], size(v["size"]), v["ref"],
-              f"(replicated) by {v['rule']}" if v["rule"] else v["message"]] for v in items],
+            [[v["name"], v["power"], size(v["size"]), v["ref"], v["message"]]
+             for v in items],
             f"No machines. If there should be some: hotspare platform refresh {name}"))
+
+
+@platform.command("edit")
+def edit(
+    name: Name,
+    new_name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    address: Annotated[str | None, typer.Option(
+        metavar="URI", help="A new address of the same host.")] = None,
+    option: Annotated[list[str] | None, typer.Option(
+        metavar="NAME=VALUE", help="All settings of the driver anew. Repeatable.")] = None,
+    no_options: Annotated[bool, typer.Option(
+        "--no-options", help="It has no settings of the driver any more.")] = False,
+    password: Annotated[bool, typer.Option(
+        "--password", help="A new password: asked for, or from HOTSPARE_PLATFORM_PASSWORD.")
+    ] = False,
+    password_file: Annotated[Path | None, typer.Option(
+        help="Read the new password from this file (-: standard input).")] = None,
+    no_password: Annotated[bool, typer.Option(
+        "--no-password", help="It needs no password any more.")] = False,
+    accept_host: Annotated[bool, typer.Option(
+        "--accept-host", help="The host was installed anew: its new identity is right.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Change a platform, and check it. A run that is under way keeps its connections."""
+    said: dict[str, Any] = {"name": new_name, "uri": address, "accept_host": accept_host or None,
+                            "options": {} if no_options else pairs(option) if option else None}
+    changes = {k: v for k, v in said.items() if v is not None}
+    with errors(as_json):
+        if no_password:
+            changes["secret"] = None
+        elif password or password_file:
+            changes["secret"] = secret("--password-file", password_file,
+                                       "HOTSPARE_PLATFORM_PASSWORD", "Password of the platform")
+    with connected(as_json) as client:
+        edited = client.edit_platform(name, changes)
+        if edited["task"] is not None:
+            for _ in client.follow(edited["task"]):
+                pass
+            edited = client.platform(edited["id"])
+        answer(edited, as_json, _show)
+        if edited["error"]:
+            raise typer.Exit(exit_code(str(edited["error"]["code"])))
 
 
 @platform.command("refresh")
@@ -123,17 +164,6 @@ def remove(name: Name, as_json: Json = False) -> None:
     with connected(as_json) as client:
         client.remove_platform(name)
         answer({"removed": name}, as_json, lambda _: typer.echo(f"{name} was removed."))
-
-
-@machine.command("list")
-def machines(as_json: Json = False) -> None:
-    """All DR machines."""
-    with connected(as_json) as client:
-        answer(client.machines(), as_json, lambda items: table(
-            ["NAME", "LIVE", "TASKS", "QUEUED", "SEEN", "TEMPORARY DIRECTORY"],
-            [[m["name"], "yes" if m["live"] else "no", f"{m['running']}/{m['max_tasks']}",
-              str(m["queued"]), ago(m["last_seen"]), m["temp_dir"]] for m in items],
-            "No DR machine yet."))
 
 
 def _show(found: shapes.Platform) -> None:

@@ -2,63 +2,113 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Json, ago, answer, connected, duration, facts, pairs, size, span, table, when
+from ..domain.errors import Refused
+from .common import (
+    Json,
+    ago,
+    answer,
+    connected,
+    errors,
+    exit_code,
+    facts,
+    size,
+    span,
+    table,
+    when,
+)
+from .rule_options import bandwidth_text, schedule_text, takes_settings
 from .wait import started
 
 if TYPE_CHECKING:
-    from ..client import shapes
+    from ..client import Client, shapes
 
 rule = typer.Typer(help="Replication rules: one machine's protection each.",
                    no_args_is_help=True)
 point = typer.Typer(help="Restore points.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="RULE", help="Its name or id.")]
+Names = Annotated[list[str], typer.Argument(metavar="RULE…", help="Names or ids.")]
+Group = Annotated[str | None, typer.Option(help="A group: its name or id.")]
+Template = Annotated[str | None, typer.Option(
+    help="Fills what is not given: hotspare template list.")]
+DeleteReplica = Annotated[bool | None, typer.Option(
+    "--delete-replica/--keep-replica", help="Whatever the rule's setting says.")]
+Force = Annotated[bool, typer.Option(
+    "--force", help="Also when the source cannot be reached to be cleaned up.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 
 
 @rule.command("create")
+@takes_settings
 def create(
     name: Annotated[str, typer.Argument(help="A name of your choice.")],
-    source: Annotated[str, typer.Option(help="Platform that the machine runs on.")],
     vm: Annotated[str, typer.Option(help="The machine: its name or id.")],
-    target: Annotated[str, typer.Option(help="Platform that gets the replica.")],
-    storage: Annotated[str, typer.Option(metavar="POOL", help="Storage at the target.")],
-    interval: Annotated[str | None, typer.Option(
-        metavar="TIME", help="From start to start: 30s, 15m, 2h, 1d. Without: by hand only.")
-    ] = None,
-    retention: Annotated[int, typer.Option(help="Restore points to keep.")] = 7,
-    quiesce: Annotated[str, typer.Option(help="off, try or require.")] = "try",
-    network: Annotated[list[str] | None, typer.Option(
-        metavar="SOURCE=TARGET", help="Network of the replica. Repeatable.")] = None,
+    settings: dict[str, Any],
     replica_name: Annotated[str | None, typer.Option(
         help="Name of the replica; the machine's own if that is free.")] = None,
-    bandwidth: Annotated[int | None, typer.Option(help="Limit in bytes per second.")] = None,
-    as_json: Json = False,
+    group: Group = None, template: Template = None, as_json: Json = False,
 ) -> None:
     """Protect a machine. The rule is made stopped; start it with: hotspare rule start."""
-    settings: dict[str, Any] = {
-        "name": name, "source": source, "vm": vm, "target": target, "storage": storage,
-        "interval_s": duration(interval) if interval is not None else None,
-        "retention": retention, "quiesce": quiesce, "networks": pairs(network or []),
-        "replica_name": replica_name, "bandwidth": bandwidth}
+    more = {"replica_name": replica_name, "group": group, "template": template}
     with connected(as_json) as client:
-        answer(client.create_rule(settings), as_json, _show)
+        answer(client.create_rule(
+            {"name": name, "vm": vm} | settings | {k: v for k, v in more.items() if v}),
+            as_json, _show)
+
+
+@rule.command("edit")
+@takes_settings
+def edit(
+    name: Name,
+    settings: dict[str, Any],
+    new_name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    vm: Annotated[str | None, typer.Option(help="Before the first run only.")] = None,
+    replica_name: Annotated[str | None, typer.Option(help="Before the first run only.")] = None,
+    group: Annotated[str | None, typer.Option(help="Put it into a group; none: take it out.")
+                     ] = None,
+    revision: Annotated[int | None, typer.Option(
+        help="Only if nobody has edited it since this revision.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change settings; what is not named stays, and so do the restore points. A run that is
+    under way goes on with what it began with, except the bandwidth."""
+    more = {"name": new_name, "vm": vm, "replica_name": replica_name, "revision": revision}
+    changes = settings | {k: v for k, v in more.items() if v is not None}
+    if group is not None:
+        changes["group"] = None if group == "none" else group
+    with errors(as_json):
+        if "machine" in changes:
+            raise Refused("rule.machine-moves", name=name)
+    with connected(as_json) as client:
+        answer(client.edit_rule(name, changes), as_json, _show)
 
 
 @rule.command("list")
-def list_(as_json: Json = False) -> None:
-    """All rules."""
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    group: Group = None,
+    machine: Annotated[str | None, typer.Option(help="Only those of this DR machine.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only those with this in a name.")] = None,
+    sort: Annotated[str, typer.Option(
+        help="name, state, vm, machine, next_run, last_success, newest, created; -name: "
+             "the other way.")] = "name",
+    as_json: Json = False,
+) -> None:
+    """All rules, or some."""
     with connected(as_json) as client:
-        answer(client.rules(), as_json, lambda items: table(
+        found = client.rules(state=state, group=group, machine=machine, text=text, sort=sort)
+        answer(found, as_json, lambda items: table(
             ["NAME", "STATE", "LAST", "MACHINE", "FROM", "TO", "POINTS", "NEWEST", "NEXT"],
             [[r["name"], r["state"], r["last_result"] or "-", r["vm_name"], r["source_name"],
               r["target_name"], f"{r['points']}/{r['retention']}", ago(r["latest_point_at"]),
               ago(r["next_run_at"])] for r in items],
-            "No rule yet. Make one: hotspare rule create NAME --source … --vm … "
+            "No rule. Make one: hotspare rule create NAME --source … --vm … "
             "--target … --storage …"))
 
 
@@ -70,49 +120,92 @@ def show(name: Name, as_json: Json = False) -> None:
 
 
 @rule.command("start")
-def start(name: Name, wait: Wait = False, as_json: Json = False) -> None:
-    """Run now; a periodic rule then goes on by its interval."""
+def start(names: Names, wait: Wait = False, as_json: Json = False) -> None:
+    """Run now; a periodic rule then goes on by its schedule."""
     with connected(as_json) as client:
-        started(client, client.start_rule(name), wait, as_json)
+        if len(names) == 1:
+            started(client, client.start_rule(names[0]), wait, as_json)
+        else:
+            told(client, client.act("start", names), wait, as_json)
 
 
 @rule.command("stop")
-def stop(name: Name, as_json: Json = False) -> None:
+def stop(names: Names, as_json: Json = False) -> None:
     """End the run and the schedule, and wait until it has ended. What was transferred is kept."""
     with connected(as_json) as client:
-        stopped = client.stop_rule(name)
+        if len(names) > 1:
+            told(client, client.act("stop", names), True, as_json)
+            return
+        stopped = client.stop_rule(names[0])
         if stopped["live_task"] is not None:
             for _ in client.follow(stopped["live_task"]):
                 pass
-            stopped = client.rule(name)
+            stopped = client.rule(names[0])
         answer(stopped, as_json, lambda r: typer.echo(f"{r['name']} is {r['state']}."))
 
 
 @rule.command("delete")
 def delete(
-    name: Name,
-    delete_replica: Annotated[bool, typer.Option(
-        "--delete-replica", help="Delete the replica with all its points too.")] = False,
-    force: Annotated[bool, typer.Option(
-        "--force", help="Also when the source cannot be reached to be cleaned up.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    names: Names, delete_replica: DeleteReplica = None, force: Force = False, yes: Yes = False,
     wait: Wait = False, as_json: Json = False,
 ) -> None:
-    """Delete a rule; the replica stays unless you say otherwise."""
-    if delete_replica and not yes:
-        typer.confirm(f"Delete the replica of {name} and all its restore points?", abort=True,
-                      err=True)
+    """Delete rules. Their replicas stay or go as each rule's setting says, unless you do."""
     with connected(as_json) as client:
-        started(client, client.delete_rule(name, delete_replica, force), wait, as_json)
+        confirm(client, names, delete_replica, yes)
+        if len(names) == 1:
+            started(client, client.delete_rule(names[0], delete_replica, force), wait, as_json)
+        else:
+            told(client, client.act("delete", names, delete_replica=delete_replica, force=force),
+                 wait, as_json)
+
+
+def confirm(client: Client, names: list[str], delete_replica: bool | None, yes: bool) -> None:
+    """Ask when replicas go with their rules."""
+    gone = [n for n in names if delete_replica
+            or (delete_replica is None and client.rule(n)["delete_replica"])] if not yes else []
+    if gone:
+        typer.confirm(f"Delete the replica of {', '.join(gone)} and all its restore points?",
+                      abort=True, err=True)
+
+
+def told(client: Client, done: list[shapes.Action], wait: bool, as_json: bool) -> None:
+    """Say what became of each rule, and end with the code of the first that failed."""
+    if wait:
+        for action in done:
+            if action["task"] is not None:
+                for _ in client.follow(action["task"]):
+                    pass
+    answer(done, as_json, lambda items: table(
+        ["RULE", "RESULT", "TASK"],
+        [[a["rule"], str((a["error"] or {}).get("message", "ok")), str(a["task"] or "-")]
+         for a in items], "No rule."))
+    failed = [a["error"] for a in done if a["error"] is not None]
+    if failed:
+        raise typer.Exit(exit_code(str(failed[0]["code"])))
 
 
 @rule.command("log")
-def log(name: Name, as_json: Json = False) -> None:
+def log(
+    name: Name,
+    level: Annotated[str, typer.Option(
+        metavar="info|warning|error", help="This level and above.")] = "info",
+    newest: Annotated[int | None, typer.Option(
+        min=1, help="Only so many, the newest first.")] = None,
+    download: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write all of it into this file, as CSV if its name ends in .csv "
+                             "(-: as text to standard output).")] = None,
+    as_json: Json = False,
+) -> None:
     """What happened to a rule."""
     from .tasks import show_log
 
     with connected(as_json) as client:
-        answer(client.rule_log(name), as_json, show_log)
+        if download is not None:
+            form = "csv" if download.suffix == ".csv" else "txt"
+            client.save_log(name, download, form, level=level)
+            return
+        answer(client.rule_log(name, level=level, order="newest" if newest else "oldest",
+                               largest=newest), as_json, show_log)
 
 
 @point.command("list")
@@ -146,20 +239,31 @@ def undo(name: Name, wait: Wait = False, as_json: Json = False) -> None:
 
 
 def _show(r: shapes.Rule) -> None:
-    waits, error = r["waits_for"] or {}, r["last_error"] or {}
+    waits, error, pause = r["waits_for"] or {}, r["last_error"] or {}, r["pause"] or {}
+    covers = r["retention_covers_s"]
+    place = ", ".join(filter(None, [r["datacenter"], r["host"], f"storage {r['storage']}"]))
     facts([
-        ("name", r["name"]), ("id", r["id"]), ("state", f"{r['state']} ({r['state_zh']})"),
-        ("waits for", str(waits.get("message", ""))),
+        ("name", r["name"]), ("id", r["id"]), ("group", r["group_name"] or ""),
+        ("state", f"{r['state']} ({r['state_zh']})"),
+        ("waits for", str(waits.get("message", ""))), ("paused", str(pause.get("message", ""))),
         ("machine", f"{r['vm_name']} of {r['source_name']}"),
-        ("replica", f"{r['replica_name']} on {r['target_name']}, storage {r['storage']}"),
+        ("replica", f"{r['replica_name']} on {r['target_name']}, {place}"),
         ("networks", ", ".join(f"{a} -> {b}" for a, b in r["networks"].items())),
-        ("interval", span(r["interval_s"]) if r["interval_s"] else "by hand"),
+        ("DR machine", r["machine"]), ("temporary directory", r["temp_dir"]),
+        ("schedule", schedule_text(r["schedule"], r["time_zone"])),
         ("next run", when(r["next_run_at"]) if r["enabled"] else ""),
+        ("bandwidth", bandwidth_text(r["bandwidth"])),
         ("points", f"{r['points']} of {r['retention']}"
+                   + (f" ({span(covers)})" if covers else "")
                    + (f", newest {r['latest_point']} ({ago(r['latest_point_at'])})"
                       if r["latest_point"] else "")),
+        ("RPO wanted", span(r["rpo_s"]) if r["rpo_s"] else ""),
         ("runs from", f"point {r['failover_point']}" if r["failover_point"] else ""),
-        ("quiesce", r["quiesce"]), ("last result", r["last_result"] or ""),
+        ("quiesce", r["quiesce"]),
+        ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),
+        ("LAN-free", "on" if r["lan_free"] else ""),
+        ("deleted with it", "the replica" if r["delete_replica"] else ""),
+        ("last result", r["last_result"] or ""),
         ("error", str(error.get("message", ""))), ("remedy", str(error.get("remedy", ""))),
-        ("task", str(r["live_task"] or "")),
+        ("task", str(r["live_task"] or "")), ("revision", str(r["revision"])),
         ("possible now", ", ".join(r["operations"]))])

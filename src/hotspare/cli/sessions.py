@@ -1,9 +1,7 @@
-"""hotspare login, logout, up"""
+"""hotspare login, logout"""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,35 +53,3 @@ def logout(as_json: Json = False) -> None:
         client.logout()
         forget()
         answer({"signed_out": True}, as_json, lambda _: typer.echo("Signed out."))
-
-
-def up(
-    state_dir: Annotated[Path | None, typer.Option(
-        help="Where everything is kept; HOTSPARE_STATE_DIR, else /var/lib/hotspare.")] = None,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the API."
-                                        )] = "127.0.0.1:8443",
-    temp_dir: Annotated[Path | None, typer.Option(
-        help="For journals and changed-block lists; in the state directory if not given.")
-    ] = None,
-    admin_password_file: Annotated[Path | None, typer.Option(
-        help="First start: password of the user admin (or HOTSPARE_ADMIN_PASSWORD); "
-             "else one is made up.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Run the control server and one DR machine, in this process, until it is ended."""
-    from ..client.session import default_state_dir
-    from ..server.up import configure_logging
-    from ..server.up import up as run
-
-    configure_logging()
-    with errors(as_json):
-        password = os.environ.pop("HOTSPARE_ADMIN_PASSWORD", None)
-        if admin_password_file is not None:
-            password = secret("--admin-password-file", admin_password_file, "", "")
-        code = run((state_dir or default_state_dir()).absolute(), listen,
-                   temp_dir.absolute() if temp_dir else None, as_json=as_json,
-                   admin_password=password)
-    # Threads of tasks that were let go may still wait: nothing of them is needed any more.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Json, ago, answer, connected, facts, size, span, table, when
+from ..domain.text import plain
+from .common import Json, ago, answer, connected, errors, facts, size, span, table, when
 from .wait import follow
 
 if TYPE_CHECKING:
@@ -22,10 +24,23 @@ def list_(
     rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
     live: Annotated[bool, typer.Option("--live", help="Only those that have not ended.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    local: Annotated[bool, typer.Option(
+        "--local", help="Ask the DR machine on this host, not the server.")] = False,
+    socket: Annotated[Path | None, typer.Option(
+        help="With --local: its socket, STATE_DIR/worker.sock.")] = None,
+    csv: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write all of them as CSV into this file (-: standard output).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The last tasks, newest first."""
+    if local:
+        show_local(socket, as_json)
+        return
     with connected(as_json) as client:
+        if csv is not None:
+            client.save_tasks(csv, rule, "live" if live else None)
+            return
         found = client.tasks(rule, "live" if live else None, limit)
         answer(found, as_json, lambda items: table(
             ["TASK", "KIND", "OF", "STATE", "BEGAN", "TOOK", "NOTE"],
@@ -54,10 +69,34 @@ def log(number: Number, as_json: Json = False) -> None:
         answer(client.task_log(number), as_json, show_log)
 
 
+def show_local(socket: Path | None, as_json: bool) -> None:
+    """What this host's DR machine runs, and what waits for it."""
+    from ..client.local import local_tasks
+
+    with errors(as_json):
+        found = local_tasks(socket)
+
+    def show(_: Any) -> None:
+        table(["TASK", "KIND", "OF", "STATE", "STEP", "NOTE"],
+              [[str(t["task"]), t["kind"], t["of"], t["state"], t["step"],
+                t["message"] or _share(t["progress"])] for t in found["tasks"]], "No tasks.")
+        if found["away"]:
+            typer.echo(f"The control server {found['server']} does not answer, the last time was "
+                       f"{ago(found['contact'])}.", err=True)
+
+    answer(found, as_json, show)
+
+
+def _share(progress: Any) -> str:
+    if not progress or not progress["total"]:
+        return ""
+    return f"{100 * progress['done'] // progress['total']} %"
+
+
 def show_log(lines: list[shapes.LogLine]) -> None:
     for line in lines:
         level = "" if line["level"] == "info" else f" {line['level'].upper()}"
-        typer.echo(f"{when(line['at'])}{level} {line['message']} [{line['code']}]")
+        typer.echo(f"{when(line['at'])}{level} {plain(line['message'])} [{line['code']}]")
 
 
 def _state(found: shapes.Task) -> str:
@@ -91,6 +130,13 @@ def _show(found: shapes.Task) -> None:
            ("asked for by", f"{found['requested_by']} ({found['trigger']})"),
            ("created", f"{when(found['created_at'])} ({ago(found['created_at'])})"),
            ("took", _took(found)), ("note", _note(found) if not error else ""),
+           ("bytes", f"{size(found['bytes_moved'])} moved, {size(found['bytes_read'])} read, "
+                     f"{size(found['bytes_zero'])} zero, {size(found['bytes_queried'])} named as "
+                     "changed" if found["kind"] == "replicate" else ""),
+           ("rate", f"{size(found['rate'])}/s" if found["rate"] else ""),
+           ("whole disk read", "yes" if found["full"] else ""),
+           ("guest stood still", span(found["stall_s"]) if found["stall_s"] else ""),
+           ("retries", str(found["retries"] or "")),
            ("error", str(error.get("message", ""))), ("remedy", str(error.get("remedy", "")))])
     if found["steps"]:
         typer.echo("")
@@ -98,8 +144,6 @@ def _show(found: shapes.Task) -> None:
               [[s["name"], s["state"],
                 span(s["ended_at"] - s["started_at"]) if s["ended_at"] else "-",
                 str(s["attempts"]), _moved(s["detail"])] for s in found["steps"]], "")
-    for name, value in found["figures"].items():
-        typer.echo(f"  {name}: {value}")
 
 
 def _moved(detail: dict[str, Any]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote
@@ -13,6 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from ..domain.errors import GiveUp, HotspareError, Refused
+from ..domain.messages import language
 from . import shapes
 from .session import Session
 
@@ -25,7 +29,9 @@ class Client:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        headers = {"Authorization": f"Bearer {session.token}"} if session.token else {}
+        headers: dict[str, str] = {"Accept-Language": language.get()}
+        if session.token:
+            headers["Authorization"] = f"Bearer {session.token}"
         self._http = httpx.Client(
             base_url=session.url.rstrip("/") + "/api/v1", headers=headers,
             verify=_trust(session), timeout=_TIMEOUT_S, trust_env=False)
@@ -85,11 +91,18 @@ class Client:
             "name": name, "uri": uri, "kind": kind, "options": options or {},
             "secret": secret}))
 
+    def edit_platform(self, ref: str, changes: dict[str, Any]) -> shapes.Platform:
+        return cast(shapes.Platform, self.request("PATCH", f"/platforms/{_seg(ref)}",
+                                                  body=changes))
+
     def check_platform(self, ref: str) -> int:
         return int(self.request("POST", f"/platforms/{_seg(ref)}/check")["task"])
 
     def refresh_platform(self, ref: str) -> int:
         return int(self.request("POST", f"/platforms/{_seg(ref)}/refresh")["task"])
+
+    def rebuild(self, platform: str) -> int:
+        return int(self.request("POST", f"/platforms/{_seg(platform)}/rebuild")["task"])
 
     def remove_platform(self, ref: str) -> None:
         self.request("DELETE", f"/platforms/{_seg(ref)}")
@@ -102,8 +115,9 @@ class Client:
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def rules(self) -> list[shapes.Rule]:
-        return list(self._all("/rules"))
+    def rules(self, **wanted: str | None) -> list[shapes.Rule]:
+        """``wanted``: state, group, machine, source, target, text, sort."""
+        return list(self._all("/rules", wanted))
 
     def rule(self, ref: str) -> shapes.Rule:
         return cast(shapes.Rule, self.request("GET", f"/rules/{_seg(ref)}"))
@@ -111,13 +125,24 @@ class Client:
     def create_rule(self, settings: dict[str, Any]) -> shapes.Rule:
         return cast(shapes.Rule, self.request("POST", "/rules", body=settings))
 
+    def edit_rule(self, ref: str, changes: dict[str, Any]) -> shapes.Rule:
+        return cast(shapes.Rule, self.request("PATCH", f"/rules/{_seg(ref)}", body=changes))
+
+    def act(self, action: str, rules: list[str], *, group: str | None = None,
+            delete_replica: bool | None = None, force: bool = False) -> list[shapes.Action]:
+        """Start, stop or delete many rules; the answer says for each what became of it."""
+        return cast(list[shapes.Action], self.request("POST", "/rules/actions", body={
+            "action": action, "rules": rules, "group": group, "delete_replica": delete_replica,
+            "force": force}))
+
     def start_rule(self, ref: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(ref)}/start")["task"])
 
     def stop_rule(self, ref: str) -> shapes.Rule:
         return cast(shapes.Rule, self.request("POST", f"/rules/{_seg(ref)}/stop"))
 
-    def delete_rule(self, ref: str, delete_replica: bool, force: bool = False) -> int:
+    def delete_rule(self, ref: str, delete_replica: bool | None = None,
+                    force: bool = False) -> int:
         return int(self.request("DELETE", f"/rules/{_seg(ref)}", parameters={
             "delete_replica": delete_replica, "force": force})["task"])
 
@@ -128,8 +153,37 @@ class Client:
         return int(self.request("POST", f"/rules/{_seg(rule)}/failover",
                                 body={"point": point})["task"])
 
+    def preview_schedule(self, body: dict[str, Any]) -> shapes.SchedulePreview:
+        return cast(shapes.SchedulePreview,
+                    self.request("POST", "/schedules/preview", body=body))
+
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
+
+    # --- groups, templates ---------------------------------------------------------------------
+
+    def groups(self) -> list[shapes.Group]:
+        return list(self._all("/groups"))
+
+    def group(self, ref: str) -> shapes.Group:
+        return cast(shapes.Group, self.request("GET", f"/groups/{_seg(ref)}"))
+
+    def create_group(self, settings: dict[str, Any]) -> shapes.Group:
+        return cast(shapes.Group, self.request("POST", "/groups", body=settings))
+
+    def templates(self) -> list[shapes.Template]:
+        return list(self._all("/templates"))
+
+    def template(self, ref: str) -> shapes.Template:
+        return cast(shapes.Template, self.request("GET", f"/templates/{_seg(ref)}"))
+
+    def save_template(self, name: str, rule: str | None,
+                      settings: dict[str, Any]) -> shapes.Template:
+        return cast(shapes.Template, self.request("POST", "/templates", body={
+            "name": name, "rule": rule, "settings": settings}))
+
+    def delete_template(self, ref: str) -> None:
+        self.request("DELETE", f"/templates/{_seg(ref)}")
 
     # --- tasks ---------------------------------------------------------------------------------
 
@@ -147,11 +201,65 @@ class Client:
     def task(self, task: int) -> shapes.Task:
         return cast(shapes.Task, self.request("GET", f"/tasks/{task}"))
 
-    def task_log(self, task: int) -> list[shapes.LogLine]:
-        return list(self._all(f"/tasks/{task}/log"))
+    def task_log(self, task: int, **wanted: Any) -> list[shapes.LogLine]:
+        """As :meth:`rule_log`."""
+        return self._log(f"/tasks/{task}/log", **wanted)
 
-    def rule_log(self, rule: str) -> list[shapes.LogLine]:
-        return list(self._all(f"/rules/{_seg(rule)}/log"))
+    def rule_log(self, rule: str, **wanted: Any) -> list[shapes.LogLine]:
+        """``order`` oldest or newest, ``level`` the lowest, ``largest`` how many at most."""
+        return self._log(f"/rules/{_seg(rule)}/log", **wanted)
+
+    def _log(self, path: str, order: str | None = None, level: str | None = None,
+             largest: int | None = None) -> list[shapes.LogLine]:
+        lines = self._all(path, {"order": order, "level": level})
+        return list(islice(lines, largest))
+
+    def save_log(self, rule: str, path: Path, form: str, **wanted: str | None) -> None:
+        """The rule's whole log as a file, ``form`` txt or csv."""
+        self._save(f"/rules/{_seg(rule)}/log/download", path, {"format": form, **wanted})
+
+    # --- statistics ----------------------------------------------------------------------------
+
+    def rule_statistics(self, rule: str, days: int) -> shapes.RuleStatistics:
+        return cast(shapes.RuleStatistics, self.request(
+            "GET", f"/rules/{_seg(rule)}/statistics", parameters={"days": days}))
+
+    def statistics(self, days: int, group: str | None = None) -> shapes.ScopeStatistics:
+        """Of a group, or of all rules."""
+        at = "/statistics" if group is None else f"/groups/{_seg(group)}/statistics"
+        return cast(shapes.ScopeStatistics, self.request("GET", at, parameters={"days": days}))
+
+    def save_statistics(self, path: Path, days: int, rule: str | None = None,
+                        group: str | None = None) -> None:
+        """The days as CSV."""
+        at = (f"/rules/{_seg(rule)}" if rule is not None else
+              f"/groups/{_seg(group)}" if group is not None else "")
+        self._save(f"{at}/statistics", path, {"days": days, "format": "csv"})
+
+    def save_tasks(self, path: Path, rule: str | None, state: str | None) -> None:
+        """All tasks as CSV."""
+        self._save("/tasks", path, {"format": "csv", "rule": rule, "state": state})
+
+    def _save(self, path: str, file: Path, parameters: dict[str, Any]) -> None:
+        """An answer as it comes into a file (-: standard output)."""
+        wanted = {k: v for k, v in parameters.items() if v is not None}
+        try:
+            with self._http.stream("GET", path, params=wanted) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    _decoded(answer)
+                if str(file) == "-":
+                    for part in answer.iter_bytes():
+                        sys.stdout.buffer.write(part)
+                    return
+                with file.open("wb") as out:
+                    for part in answer.iter_bytes():
+                        out.write(part)
+        except httpx.HTTPError as error:
+            raise _unreachable(self._session.url, error) from error
+        except OSError as error:
+            raise Refused("input.file-write", path=str(file),
+                          why=error.strerror or str(error)) from error
 
     def follow(self, task: int, patience_s: float = 60.0) -> Iterator[shapes.Progress]:
         """Each news of the task until it has ended. A server that goes away is waited for:

@@ -38,40 +38,71 @@ class Vm(TypedDict):
 class Machine(TypedDict):
     name: str
     live: bool
+    busy: dict[str, Any] | None
     last_seen: float | None
     max_tasks: int
+    transfer_buffer: int
     running: int
     queued: int
+    time_zone: str
+    bandwidth: list[dict[str, Any]]
+    configured: dict[str, Any]
     temp_dir: str
     version: str
+    protocol: int
+    address: str
+    clock_offset: float | None
+    revoked_at: float | None
+
+
+class Settings(TypedDict):
+    max_tasks_per_host: int
+    in_force: int
+    warnings: list[dict[str, Any]]
 
 
 class Rule(TypedDict):
     id: str
     name: str
+    group: str | None
+    group_name: str | None
     source: str
     source_name: str
     vm: str
     vm_name: str
     target: str
     target_name: str
+    datacenter: str
+    host: str
     storage: str
     replica_name: str
     networks: dict[str, str]
     machine: str
+    temp_dir: str
     retention: int
+    retention_covers_s: float | None
     quiesce: str
-    bandwidth: int | None
-    interval_s: int | None
+    fast_transfer: bool
+    lan_free: bool
+    delete_replica: bool
+    time_zone: str
+    bandwidth: list[dict[str, Any]]
+    schedule: dict[str, Any] | None
+    rpo_s: int | None
+    revision: int
     enabled: bool
     next_run_at: float | None
     epoch: int
     state: str
     state_zh: str
     operations: list[str]
+    pause: dict[str, Any] | None
     points: int
     latest_point: int | None
     latest_point_at: float | None
+    stored: int
+    rpo_violated_at: float | None
+    full_runs: int
     failover_point: int | None
     failover_detail: dict[str, Any] | None
     last_result: str | None
@@ -80,6 +111,34 @@ class Rule(TypedDict):
     last_success_at: float | None
     live_task: int | None
     waits_for: dict[str, Any] | None
+    created_at: float
+    created_by: str
+
+
+class Action(TypedDict):
+    rule: str
+    ok: bool
+    task: int | None
+    error: dict[str, Any] | None
+
+
+class Group(TypedDict):
+    id: str
+    name: str
+    rules: int
+    states: dict[str, int]
+    settings: dict[str, Any]
+    differing: list[str]
+    created_at: float
+    created_by: str
+
+
+class Template(TypedDict):
+    id: str
+    name: str
+    settings: dict[str, Any]
+    source_name: str | None
+    target_name: str | None
     created_at: float
     created_by: str
 
@@ -126,6 +185,14 @@ class Task(TypedDict):
     dispatched_at: float | None
     started_at: float | None
     ended_at: float | None
+    full: bool
+    bytes_queried: int
+    bytes_read: int
+    bytes_moved: int
+    bytes_zero: int
+    rate: float | None
+    stall_s: float | None
+    retries: int
     progress: dict[str, Any] | None
     steps: list[Step]
 
@@ -157,3 +224,109 @@ class Login(TypedDict):
     user: str
     role: str
     expires_at: float | None
+
+
+class PlannedRun(TypedDict):
+    planned: float
+    planned_local: str
+    begins: float | None
+    begins_local: str | None
+
+
+class SchedulePreview(TypedDict):
+    time_zone: str
+    runs: list[PlannedRun]
+    longest_gap_s: float
+
+
+class Day(TypedDict):
+    day: str
+    ok: int
+    warning: int
+    failed: int
+    stopped: int
+    full: int
+    bytes_queried: int
+    bytes_read: int
+    bytes_moved: int
+    bytes_zero: int
+    seconds: float
+    retries: int
+    violations: int
+    longest_gap_s: float
+
+
+class Total(TypedDict):
+    runs: int
+    ok: int
+    warning: int
+    failed: int
+    stopped: int
+    full: int
+    success_ratio: float | None
+    bytes_queried: int
+    bytes_read: int
+    bytes_moved: int
+    bytes_zero: int
+    bytes_a_day: float
+    seconds: float
+    mean_seconds: float | None
+    retries: int
+    violations: int
+    longest_gap_s: float
+
+
+class Rpo(TypedDict):
+    target_s: float | None
+    named: bool
+    age_s: float | None
+    kept: bool | None
+    violated_at: float | None
+
+
+class RuleStatistics(TypedDict):
+    rule: str
+    name: str
+    since: str
+    days: int
+    rpo: Rpo
+    points: int
+    latest_point: int | None
+    latest_point_at: float | None
+    size: int
+    stored: int
+    full_runs: int
+    total: Total
+    by_day: list[Day]
+
+
+class Storage(TypedDict):
+    platform: str
+    platform_name: str
+    storage: str
+    rules: int
+    points: int
+    stored: int
+    free: int | None
+
+
+class ScopeRpo(TypedDict):
+    watched: int
+    violated: int
+    unprotected: int
+    oldest_age_s: float | None
+
+
+class ScopeStatistics(TypedDict):
+    group: str | None
+    name: str | None
+    since: str
+    days: int
+    rules: int
+    states: dict[str, int]
+    rpo: ScopeRpo
+    points: int
+    stored: int
+    storages: list[Storage]
+    total: Total
+    by_day: list[Day]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,9 @@ class Identity:
     fingerprint: str
 
 
-def ensure(folder: Path, listen: str) -> Identity:
-    """Make what is missing, renew what is ending."""
+def ensure(folder: Path, hosts: Sequence[str]) -> Identity:
+    """Make what is missing, renew what is ending. ``hosts``: names and addresses that clients
+    may call the server by, beside its own."""
     folder.mkdir(mode=0o700, exist_ok=True)
     identity = Identity(folder / "ca.pem", folder / "server.pem", folder / "server-key.pem", "")
     ca_key_file = folder / "ca-key.pem"
@@ -44,7 +46,7 @@ def ensure(folder: Path, listen: str) -> Identity:
         _make_ca(identity.ca, ca_key_file)
         identity.certificate.unlink(missing_ok=True)
     ca = x509.load_pem_x509_certificate(identity.ca.read_bytes())
-    names = _names(listen)
+    names = _names(hosts)
     if not _usable(identity, names):
         ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), None)
         assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
@@ -53,8 +55,8 @@ def ensure(folder: Path, listen: str) -> Identity:
                     ca.fingerprint(hashes.SHA256()).hex())
 
 
-def _names(listen: str) -> list[x509.GeneralName]:
-    wanted = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn(), listen}
+def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    wanted = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn(), *hosts}
     names: list[x509.GeneralName] = []
     for name in sorted(wanted - {"", "0.0.0.0", "::"}):  # noqa: S104  (left out, not listened at)
         try:

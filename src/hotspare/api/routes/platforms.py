@@ -38,6 +38,12 @@ def get(ref: inputs.Ref, services: Here, caller: Caller) -> PlatformView:
     return services.platforms.get(caller, ref)
 
 
+@router.patch("/platforms/{ref}", tags=["platforms"], operation_id="edit_platform")
+def edit(ref: inputs.Ref, body: inputs.EditPlatform, services: Here,
+         caller: Caller) -> PlatformView:
+    return services.platforms.edit(caller, ref, body.given())
+
+
 @router.delete("/platforms/{ref}", tags=["platforms"], operation_id="remove_platform",
                status_code=204)
 def remove(ref: inputs.Ref, services: Here, caller: Caller) -> None:
@@ -54,6 +60,14 @@ def check(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
              status_code=202)
 def refresh(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
     return Asked(services.platforms.refresh(caller, ref))
+
+
+@router.post("/platforms/{ref}/rebuild", tags=["platforms"], operation_id="rebuild_platform",
+             status_code=202)
+def rebuild(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Read the replicas that lie at the platform, and make the rules and restore points that
+    the database does not have."""
+    return Asked(services.rebuild.start(caller, ref))
 
 
 @router.get("/platforms/{ref}/vms", tags=["platforms"], operation_id="list_vms")

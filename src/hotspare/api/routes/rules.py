@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from ...domain.rule_states import RuleState
-from ...services import NewRule
-from ...services.views import LogView, Page, PointView, RuleView
+from ...services.logs import Level, Order
+from ...services.rule_settings import read
+from ...services.rule_views import Sort
+from ...services.views import ActionView, LogView, Page, PointView, RuleView
 from .. import inputs
 from ..session import Caller, Here
 from .platforms import Asked
@@ -18,13 +21,30 @@ router = APIRouter(tags=["rules"])
 
 @router.get("/rules", operation_id="list_rules")
 def rules(services: Here, caller: Caller, limit: inputs.Limit = 100,
-          cursor: inputs.Cursor = None, state: RuleState | None = None) -> Page[RuleView]:
-    return services.rules.list(caller, limit, cursor, state.value if state else None)
+          cursor: inputs.Cursor = None, state: RuleState | None = None,
+          group: inputs.Wanted = None, machine: inputs.Wanted = None,
+          source: inputs.Wanted = None, target: inputs.Wanted = None,
+          text: Annotated[inputs.Wanted, Query(description="part of a name")] = None,
+          sort: Sort = "name") -> Page[RuleView]:
+    return services.rules.list(caller, limit, cursor, state.value if state else None,
+                               group=group, machine=machine, source=source, target=target,
+                               text=text, sort=sort)
 
 
 @router.post("/rules", operation_id="create_rule", status_code=201)
 def create(body: inputs.CreateRule, services: Here, caller: Caller) -> RuleView:
-    return services.rules.create(caller, NewRule(**body.model_dump()))
+    given = services.templates.filled(caller, body.template, body.given())
+    return services.rules.create(caller, read(given))
+
+
+@router.post("/rules/actions", operation_id="act_on_rules")
+def act(body: inputs.Act, services: Here, caller: Caller) -> Sequence[ActionView]:
+    """The same for many rules, each for itself: the answer says for each what became of it."""
+    rules = list(body.rules)
+    if body.group is not None:
+        rules += services.groups.members(caller, body.group)
+    return services.rules.act(caller, body.action, list(dict.fromkeys(rules)),
+                              delete_replica=body.delete_replica, force=body.force)
 
 
 @router.get("/rules/{ref}", operation_id="get_rule")
@@ -32,9 +52,15 @@ def get(ref: inputs.Ref, services: Here, caller: Caller) -> RuleView:
     return services.rules.get(caller, ref)
 
 
+@router.patch("/rules/{ref}", operation_id="edit_rule")
+def edit(ref: inputs.Ref, body: inputs.EditRule, services: Here, caller: Caller) -> RuleView:
+    return services.rules.edit(caller, ref, body.given(), body.revision)
+
+
 @router.delete("/rules/{ref}", operation_id="delete_rule", status_code=202)
 def delete(ref: inputs.Ref, services: Here, caller: Caller,
-           delete_replica: Annotated[bool, Query()] = False,
+           delete_replica: Annotated[bool | None, Query(
+               description="not given: as the rule's setting says")] = None,
            force: Annotated[bool, Query()] = False) -> Asked:
     return Asked(services.rules.delete(caller, ref, delete_replica, force))
 
@@ -67,5 +93,8 @@ def points(ref: inputs.Ref, services: Here, caller: Caller, limit: inputs.Limit 
 
 @router.get("/rules/{ref}/log", operation_id="rule_log")
 def log(ref: inputs.Ref, services: Here, caller: Caller, limit: inputs.Limit = 100,
-        cursor: inputs.Cursor = None) -> Page[LogView]:
-    return services.tasks.log(caller, rule=ref, limit=limit, cursor=cursor)
+        cursor: inputs.Cursor = None, order: Order = "oldest",
+        level: Level = "info") -> Page[LogView]:
+    """Lines of this level and above."""
+    return services.logs.page(caller, rule=ref, limit=limit, cursor=cursor, order=order,
+                              level=level)

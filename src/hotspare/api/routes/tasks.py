@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from ...services.logs import Level, Order
 from ...services.views import LogView, Page, ProgressView, TaskView
 from .. import inputs
 from ..session import Caller, Here
+from .statistics import CSV, file
 
 router = APIRouter(tags=["tasks"])
 
 LONGEST_WAIT_S = 60.0
 
 
-@router.get("/tasks", operation_id="list_tasks")
+@router.get("/tasks", operation_id="list_tasks", response_model=Page[TaskView], responses=CSV)
 def tasks(services: Here, caller: Caller, limit: inputs.Limit = 100,
           cursor: inputs.Cursor = None,
           rule: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
           state: Literal["live", "queued", "dispatched", "running", "ended"] | None = None,
-          ) -> Page[TaskView]:
+          form: Annotated[Literal["json", "csv"], Query(
+              alias="format", description="csv: all of them, with the seconds of each step")
+          ] = "json") -> Page[TaskView] | Response:
+    if form == "csv":
+        return file(services.tasks.file(caller, rule, state), "tasks", form)
     return services.tasks.list(caller, limit, cursor, rule, state)
 
 
@@ -49,5 +55,8 @@ async def progress(
 
 @router.get("/tasks/{task}/log", operation_id="task_log")
 def log(task: inputs.TaskId, services: Here, caller: Caller, limit: inputs.Limit = 100,
-        cursor: inputs.Cursor = None) -> Page[LogView]:
-    return services.tasks.log(caller, task=task, limit=limit, cursor=cursor)
+        cursor: inputs.Cursor = None, order: Order = "oldest",
+        level: Level = "info") -> Page[LogView]:
+    """Lines of this level and above."""
+    return services.logs.page(caller, task=task, limit=limit, cursor=cursor, order=order,
+                              level=level)
