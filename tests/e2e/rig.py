@@ -83,6 +83,7 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.log = directory / "server.log"
+        self.program = [HOTSPARE]
 
     def start(self, fault: str = "", fault_log: Path | None = None) -> Server:
         environment = os.environ | {"HOTSPARE_ADMIN_PASSWORD": "canary-password-93f1"}
@@ -93,7 +94,7 @@ class Server:
             environment["HOTSPARE_FAULT_LOG"] = str(fault_log)
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
-                [HOTSPARE, "up", "--state-dir", str(self.state_dir), "--temp-dir",
+                [*self.program, "up", "--state-dir", str(self.state_dir), "--temp-dir",
                  str(self.temp_dir), "--listen", "127.0.0.1:0", "--json"],
                 stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         assert self.process.stdout is not None
@@ -151,8 +152,11 @@ class Rig:
         self.storage_dir = self.lab.b.storage_dir
 
     def protect(self, retention: int = 7, quiesce: str = "try",
-                bandwidth: int | None = None) -> None:
-        """Register both hosts and create the rule."""
+                bandwidth: int | None = None, **settings: Any) -> None:
+        """Register both hosts and create the rule. ``bandwidth``: bytes per second, all week."""
+        if bandwidth is not None:
+            settings["bandwidth"] = [{"days": [1, 2, 3, 4, 5, 6, 7], "start": 0, "end": 1440,
+                                      "limit": bandwidth}]
         with self.server.client() as client:
             for name, host in (("site-a", self.lab.a), ("site-b", self.lab.b)):
                 client.add_platform(name, host.uri)
@@ -161,8 +165,7 @@ class Rig:
             rule = client.create_rule({
                 "name": self.rule, "source": "site-a", "vm": self.guest.name,
                 "target": "site-b", "storage": self.storage,
-                "retention": retention, "quiesce": quiesce, "networks": {},
-                "interval_s": None, "replica_name": None, "bandwidth": bandwidth})
+                "retention": retention, "quiesce": quiesce, **settings})
             self.rule_id = rule["id"]
 
     def run(self, timeout_s: float = 120, outcome: str = "ok") -> dict[str, Any]:

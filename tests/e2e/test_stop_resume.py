@@ -45,7 +45,7 @@ def ends_right(rig: Rig, task: int, gate: Path, before: dict[str, Any]) -> None:
     figures = ended["figures"]
     # what was in flight, and what the guest changed meanwhile, comes on top once
     limit = max(1.1 * before["total"], before["total"] + 2 * MIB)
-    assert before["done"] + figures["bytes_written"] <= limit, (before, figures)
+    assert before["done"] + figures["bytes_moved"] <= limit, (before, figures)
     assert figures["compared"] == 0, "what was transferred is known, not compared"
     points = rig.points()
     assert points[max(points)] == at_instant
