@@ -35,6 +35,11 @@ def main(order: dict[str, Any]) -> None:
         standby = platform.standby(KEY)
         running = standby.start(ref, order["number"], StartSpec(order["name"]), intent)
         standby.discard(running)
+    elif order["do"] == "keep":
+        standby = platform.standby(KEY)
+        running = standby.find(ref)
+        assert running is not None
+        standby.keep(running, lambda done, total: None)
     elif order["do"] == "publish":
         manifest = decode(Manifest, order["manifest"])
         session = target.begin(ref, manifest.vm.disks, order["base"], intent)

@@ -71,6 +71,20 @@ class LibvirtTargetRig:
                         str(self.directory / file), str(raw)], check=True, capture_output=True)
         return raw.read_bytes()
 
+    def disks_of(self, name: str) -> dict[str, bytes]:
+        found = sorted(self.directory.glob(f"{name}-*.qcow2"))
+        assert all(len(self.chain(p.name)) == 1 for p in found), "each stands on nothing"
+        return {p.name.removeprefix(f"{name}-").split("-")[0]: self.peek(p.name) for p in found}
+
+    def undefine(self, name: str) -> None:
+        domain = self.host.conn.lookupByName(name)
+        assert "urn:hotspare" not in domain.XMLDesc()
+        if domain.isActive():
+            domain.destroy()
+        domain.undefine()
+        for path in self.directory.glob(f"{name}-*.qcow2"):
+            path.unlink()
+
     def chain(self, name: str) -> list[str]:
         """Names of a file and all below it."""
         done = subprocess.run(["qemu-img", "info", "-U", "--backing-chain", "--output=json",

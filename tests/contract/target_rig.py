@@ -53,6 +53,14 @@ class TargetRig(Protocol):
         """All bytes of a disk of a point, by the platform's own tool."""
         ...
 
+    def disks_of(self, name: str) -> dict[str, bytes]:
+        """All bytes of each disk file named for the machine ``name``, by the disk's id."""
+        ...
+
+    def undefine(self, name: str) -> None:
+        """Remove a machine that nobody owns any more, with its disks."""
+        ...
+
     def check_files(self, rule: str) -> None:
         """Raise when the platform's own checker finds a file of the rule damaged."""
         ...

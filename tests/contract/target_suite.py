@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hotspare.domain.errors import Fenced, ForeignChange, GiveUp, HotspareError, Refused
+from hotspare.domain.errors import Fenced, ForeignChange, GiveUp, HotspareError, Refused, Stopped
 from hotspare.domain.lineage import Lineage
 from hotspare.domain.machine import DiskSpec
 from hotspare.platforms.port import Intent, ReplicaRef, StartSpec
@@ -327,6 +327,58 @@ class TargetSuite:
             assert not {n for n in rig.left(model.rule) - before if "-fo-" in n}
             target.remove_replica(model.ref)
             assert rig.left(model.rule) == set()
+
+    @pytest.mark.parametrize("power", ["running", "off"])
+    def test_a_failover_that_is_kept(self, rig: TargetRig, power: str) -> None:
+        """The machine goes on, with the point's content, and nothing of the replica is left."""
+        model = Model(rig, rig.vm(f"keep-{power}", 2))
+        name = f"{model.vm.name}-kept"
+        with rig.platform() as platform:
+            target, standby = platform.target(KEY), platform.standby(KEY)
+            model.ensure(target)
+            for _ in range(3):
+                model.cycle(target)
+            running = standby.start(model.ref, 2, StartSpec(name), model.intent())
+            if power == "off":
+                standby.stop(running, 0)
+            shown: list[tuple[int, int]] = []
+            standby.keep(running, lambda done, total: shown.append((done, total)))
+            assert shown[-1] == (2 * SIZE, 2 * SIZE)
+            assert standby.power(running) == power
+            assert standby.find(model.ref) == running   # until it is let go
+            assert target.pinned(model.ref) == set()
+            standby.keep(running, ignore)
+            model.check(target, port=False)             # no point was touched
+            target.remove_replica(model.ref)
+            standby.let_go(running)
+            standby.let_go(running)
+            assert standby.find(model.ref) is None
+            assert rig.left(model.rule) == set(), "nothing names the rule any more"
+            model.compare(rig.disks_of(name), 2)
+            rig.undefine(name)
+
+    def test_a_failover_that_is_kept_half_way_can_be_undone(self, rig: TargetRig) -> None:
+        model = Model(rig, rig.vm("half-kept", 2))
+        name = f"{model.vm.name}-kept"
+
+        def enough(done: int, total: int) -> None:
+            if done >= total // 2:
+                raise Stopped("task.stopped", task=1)
+
+        with rig.platform() as platform:
+            target, standby = platform.target(KEY), platform.standby(KEY)
+            model.ensure(target)
+            model.cycle(target)
+            before = rig.left(model.rule)
+            running = standby.start(model.ref, 1, StartSpec(name), model.intent())
+            with pytest.raises(Stopped):
+                standby.keep(running, enough)
+            assert standby.find(model.ref) == running
+            standby.discard(running)
+            assert standby.find(model.ref) is None and rig.left(model.rule) == before
+            assert rig.disks_of(name) == {}, "its copies are gone, too"
+            model.check(target, port=False)
+            target.remove_replica(model.ref)
 
     def test_a_start_that_fails_leaves_nothing(self, rig: TargetRig) -> None:
         vm = rig.vm("fails", 1, memory=1 << 49)     # no host has that

@@ -33,6 +33,8 @@ RETIRE = ("retire.after-mark", "retire.in-commit", "retire.after-commit", "retir
 STANDBY = ("standby.after-volumes", "standby.after-define", "standby.after-start",
            "standby.after-checkpoint", "discard.after-mark", "discard.after-destroy",
            "discard.after-volumes")
+KEEP = ("keep.after-mark", "keep.after-create", "keep.after-begin", "keep.after-pivot",
+        "keep.suspended", "keep.after-flush", "keep.after-layers")
 
 
 @pytest.fixture
@@ -187,6 +189,33 @@ def test_killed_in_a_failover(rig: LibvirtTargetRig, fault: str) -> None:
         target.remove_replica(model.ref)
 
 
+@pytest.mark.parametrize(("fault", "then"), [
+    *((fault, "keep") for fault in KEEP), ("keep.after-begin", "discard"),
+    ("keep.after-pivot", "discard")])
+def test_killed_while_a_failover_is_kept(rig: LibvirtTargetRig, fault: str, then: str) -> None:
+    with rig.platform() as platform:
+        target, standby = platform.target(KEY), platform.standby(KEY)
+        model = prepared(rig, target, 2)
+        name = f"{model.vm.name}-kept"
+        before = rig.left(model.rule)
+        running = standby.start(model.ref, 1, StartSpec(name), model.intent())
+        child(rig, model, fault, do="keep")
+        model.check(target, port=False)
+        assert standby.find(model.ref) == running
+        if then == "discard":
+            standby.discard(running)
+            assert rig.left(model.rule) == before and rig.disks_of(name) == {}
+            target.remove_replica(model.ref)
+            return
+        standby.keep(running, lambda done, total: None)
+        assert standby.power(running) == "running"
+        target.remove_replica(model.ref)
+        standby.let_go(running)
+        assert rig.left(model.rule) == set()
+        model.compare(rig.disks_of(name), 1)
+        rig.undefine(name)
+
+
 def test_receiver_killed_in_the_middle(rig: LibvirtTargetRig) -> None:
     """QEMU dies in a session and in a merge: Reconnect, and the same call goes on."""
     with rig.platform() as platform:
@@ -230,10 +259,11 @@ def _kill(rig: LibvirtTargetRig, model: Model) -> None:
 def test_every_fault_point_of_the_target_is_tested() -> None:
     package = Path(hotspare.__file__).parent / "platforms/libvirt"
     found = set()
-    for path in (package / f"{name}.py" for name in ("session", "retire", "standby", "target")):
-        found |= set(re.findall(r'fault_point\("((?:begin|publish|retire|standby|discard|sweep)'
-                                r'\.[a-z-]+)"\)', path.read_text("utf-8")))
-    assert found == {*PUBLISH, *RETIRE, *STANDBY, "sweep.after-delete"}
+    for name in ("session", "retire", "standby", "keep", "target"):
+        found |= set(re.findall(
+            r'fault_point\("((?:begin|publish|retire|standby|discard|keep|sweep)\.[a-z-]+)"\)',
+            (package / f"{name}.py").read_text("utf-8")))
+    assert found == {*PUBLISH, *RETIRE, *STANDBY, *KEEP, "sweep.after-delete"}
 
 
 def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,3 +162,9 @@ class Act(Input):
 class Failover(Input):
     point: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         None, description="null: the newest")
+
+
+class Permanent(Failover):
+    """Without a temporary failover that stands, the rule fails over to ``point`` first."""
+
+    confirm: Annotated[str, Field(max_length=255, description="the name of the source machine")]

@@ -1,4 +1,4 @@
-"""hotspare rule …, point …, failover, undo"""
+"""hotspare rule …, point …, failover, undo, permanent"""
 
 from __future__ import annotations
 
@@ -236,6 +236,32 @@ def undo(name: Name, wait: Wait = False, as_json: Json = False) -> None:
     """End a temporary failover: the replica goes off, its own writes are thrown away."""
     with connected(as_json) as client:
         started(client, client.undo(name), wait, as_json)
+
+
+def permanent(
+    name: Name,
+    point: Annotated[int | None, typer.Option(
+        help="The restore point, if no failover stands; the newest if not given.")] = None,
+    machine: Annotated[str | None, typer.Option(
+        "--confirm", metavar="VM", help="The machine's name; asked for if not given.")] = None,
+    wait: Wait = False, as_json: Json = False,
+) -> None:
+    """The replica becomes the machine, for good. Its restore points are deleted and the rule is
+    closed: there is no way back."""
+    with connected(as_json) as client:
+        if machine is None:
+            rule = client.rule(name)
+            typer.echo(f"{rule['replica_name']} on {rule['target_name']} becomes the machine. All "
+                       f"{rule['points']} restore points are deleted, {rule['vm_name']} on "
+                       f"{rule['source_name']} is not replicated any more, and there is no way "
+                       "back.", err=True)
+            machine = typer.prompt(f"Type {rule['vm_name']} to confirm", err=True)
+        task = client.permanent(name, point, machine)
+        if wait and client.task(task)["kind"] == "failover":
+            for _ in client.follow(task):
+                pass
+            task = client.rule(name)["live_task"] or task
+        started(client, task, wait, as_json)
 
 
 def _show(r: shapes.Rule) -> None:

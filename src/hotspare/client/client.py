@@ -157,6 +157,10 @@ class Client:
         return cast(shapes.SchedulePreview,
                     self.request("POST", "/schedules/preview", body=body))
 
+    def permanent(self, rule: str, point: int | None, confirm: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/permanent",
+                                body={"point": point, "confirm": confirm})["task"])
+
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
 

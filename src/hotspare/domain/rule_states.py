@@ -123,9 +123,9 @@ TRANSITIONS: Final[Mapping[tuple[RuleState, Event], RuleState | Before]] = {
     **{(s, E.FAIL_OVER): S.RESTORING_SNAPSHOT for s in RESTING},
     (S.RESTORING_SNAPSHOT, E.FAILED_OVER): S.TEMPORARY_FAILOVER,
     (S.RESTORING_SNAPSHOT, E.FAILOVER_FAILED): BEFORE,
-    (S.RESTORING_SNAPSHOT, E.MAKE_PERMANENT): S.CLEARING_SNAPSHOT,
     (S.TEMPORARY_FAILOVER, E.MAKE_PERMANENT): S.CLEARING_SNAPSHOT,
     (S.TEMPORARY_FAILOVER, E.UNDO): S.CLEARING_SNAPSHOT,
+    **{(S.CLEARING_SNAPSHOT, event): S.CLEARING_SNAPSHOT for event in (E.QUEUE, E.DISPATCH)},
     (S.CLEARING_SNAPSHOT, E.UNDONE): BEFORE,
     (S.CLEARING_SNAPSHOT, E.MADE_PERMANENT): S.PERMANENT_FAILOVER,
     (S.CLEARING_SNAPSHOT, E.CLEAR_FAILED): S.TEMPORARY_FAILOVER,
@@ -191,6 +191,7 @@ class Operation(StrEnum):
     LOG = "log"
     FAILOVER = "failover"
     UNDO = "undo"
+    PERMANENT = "permanent"
 
 
 def refusal(operation: Operation, state: RuleState, has_point: bool,
@@ -208,6 +209,8 @@ def refusal(operation: Operation, state: RuleState, has_point: bool,
         return "rule.busy" if live_task else "rule.not-failed-over"
     if live_task is not None:
         return "rule.busy"
+    if operation is Operation.PERMANENT and state is S.TEMPORARY_FAILOVER:
+        return None
     if state is S.TEMPORARY_FAILOVER:
         return "rule.in-temporary-failover"
     if operation is Operation.DELETE:
@@ -218,7 +221,7 @@ def refusal(operation: Operation, state: RuleState, has_point: bool,
         return "rule.machine-down"
     if state not in RESTING:
         return "rule.busy"
-    if operation is Operation.FAILOVER and not has_point:
+    if operation in {Operation.FAILOVER, Operation.PERMANENT} and not has_point:
         return "rule.no-point"
     return None
 

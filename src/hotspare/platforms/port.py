@@ -433,6 +433,18 @@ class Standby(Protocol):
         """Power off, throw its own writes away, remove its definition. Idempotent."""
         ...
 
+    def keep(self, running: Running, progress: Progress) -> None:
+        """Make it a machine of its own, while it runs (or stays off): afterwards nothing of the
+        replica lies below its disks, and no point is pinned by it. Until then it can still be
+        discarded. ``progress`` counts bytes of its disks. Long, idempotent, and continued by
+        another call after a crash. Raises OutOfSpace."""
+        ...
+
+    def let_go(self, running: Running) -> None:
+        """Take what marks the machine as ours out of its definition. Idempotent; it is not found
+        any more afterwards."""
+        ...
+
 
 # --- inventory ---------------------------------------------------------------------------------
 

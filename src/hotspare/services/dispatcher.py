@@ -26,7 +26,7 @@ from .context import Change
 from .hub import machine_topic, task_topic
 from .rule_state import move
 
-COUNTED: Final = frozenset({"replicate", "remove"})
+COUNTED: Final = frozenset({"replicate", "remove", "permanent"})
 """Kinds that the limits count. A failover is an instant boot and does not count (M19), and
 neither do the short calls that refresh and check a platform."""
 BEGUN: Final = ("dispatched", "running")

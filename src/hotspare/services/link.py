@@ -304,7 +304,7 @@ class LocalLink:
     def _failover(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
         r = schema.rule
         number = None if body["number"] is None else int(body["number"])
-        if row.kind not in {"failover", "undo"}:
+        if row.kind not in {"failover", "undo"}:    # a permanent one ends with its task
             raise Refused("task.no-failover", task=row.id, kind=row.kind)
         change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
             failover_point=number, failover_detail=dict(body["detail"]) if number else None))

@@ -38,7 +38,8 @@ __all__ = ["BEGUN", "LIVE", "begin", "dispatch", "end", "enqueue", "is_begun", "
            "move", "refit", "rescheduled", "waits"]
 
 PRIORITY: Final[dict[TaskKind, int]] = {"failover": 10, "undo": 10, "check": 20, "refresh": 20,
-                                        "rebuild": 30, "remove": 50, "replicate": 100}
+                                        "rebuild": 30, "permanent": 40, "remove": 50,
+                                        "replicate": 100}
 LIVE: Final = ("queued", *BEGUN)
 _T, _S, _R = schema.task, schema.task_step, schema.rule
 _INSERT: Final = sa.insert(_T)
@@ -84,6 +85,13 @@ def begin(change: Change, tasks: Mapping[int, str]) -> None:
     for task, rule in tasks.items():
         if task not in given:
             move(change, rule, Event.QUEUE)
+
+
+def begin_permanent(change: Change, rule: Record, actor: Actor) -> int:
+    """The replica of a rule in temporary failover becomes the machine. Returns the task."""
+    move(change, rule.id, Event.MAKE_PERMANENT)
+    return enqueue(change, "permanent", actor, machine=rule.machine, rule=rule.id,
+                   epoch=rule.epoch, point=rule.failover_point)
 
 
 # --- the end of a task ---------------------------------------------------------------------------
@@ -138,21 +146,34 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
             else:
                 event = Event.COMPLETE_PERIODIC
         case "failover":
-            # A replica that stands is shown as standing, whatever was reported after it.
-            event = (Event.FAILED_OVER if good or rule.failover_point is not None
-                     else Event.FAILOVER_FAILED)
-            if good and rule.failover_point is None:
-                values["failover_point"] = task.point
+            _failed_over(change, task, rule, values, good)
+            return
         case "undo":
             event = Event.UNDONE if good or rule.failover_point is None else Event.CLEAR_FAILED
             if good:
                 values |= {"failover_point": None, "failover_detail": None}
+        case "permanent":
+            event = Event.MADE_PERMANENT if good else Event.CLEAR_FAILED
+            if good:
+                values |= {"failover_point": None, "enabled": False, "next_run_at": None}
         case _:                     # remove
             event = Event.REMOVE_FAILED
             if good:
                 _close(change, task.rule, values)
                 return
     move(change, task.rule, event, **values)
+
+
+def _failed_over(change: Change, task: Record, rule: Record, values: dict[str, Any],
+                 good: bool) -> None:
+    # A replica that stands is shown as standing, whatever was reported after it.
+    stands = good or rule.failover_point is not None
+    if stands and rule.failover_point is None:
+        values["failover_point"] = task.point
+    move(change, rule.id, Event.FAILED_OVER if stands else Event.FAILOVER_FAILED, **values)
+    if good and task.arguments.get("permanent"):
+        begin_permanent(change, change.conn.execute(_RULE, {"rule": rule.id}).one(),
+                        Actor(task.requested_by, "operator"))
 
 
 def _close(change: Change, rule: str, values: dict[str, Any]) -> None:

@@ -192,19 +192,23 @@ class Rules:
     def failover(self, actor: Actor, ref: str, point: int | None) -> int:
         """Run from the replica at ``point`` (None: the newest). Returns the task."""
         actor.need("operator")
-        p = schema.restore_point
         with self._context.change() as change:
             rule = _allowed(change, ref, Operation.FAILOVER)
-            known = change.conn.execute(sa.select(p.c.number).where(p.c.rule == rule.id)
-                                        .order_by(p.c.number)).scalars().all()
-            number = known[-1] if point is None else point
-            if number not in known:
-                raise GiveUp("rule.no-such-point", rule=rule.name, point=number,
-                             known=", ".join(map(str, known)))
-            queue.move(change, rule.id, Event.FAIL_OVER)
-            task = self._queue(change, "failover", actor, rule, point=number)
-            change.audit(actor, "rule.failover", rule.id, task=task, point=number)
+            task = self._fail_over(change, actor, rule, point)
+            change.audit(actor, "rule.failover", rule.id, task=task, point=point)
             return task
+
+    def _fail_over(self, change: Change, actor: Actor, rule: Record, point: int | None,
+                   **arguments: Any) -> int:
+        p = schema.restore_point
+        known = change.conn.execute(sa.select(p.c.number).where(p.c.rule == rule.id)
+                                    .order_by(p.c.number)).scalars().all()
+        number = known[-1] if point is None else point
+        if number not in known:
+            raise GiveUp("rule.no-such-point", rule=rule.name, point=number,
+                         known=", ".join(map(str, known)))
+        queue.move(change, rule.id, Event.FAIL_OVER)
+        return self._queue(change, "failover", actor, rule, point=number, arguments=arguments)
 
     def undo(self, actor: Actor, ref: str) -> int:
         """Throw the replica's own writes away and go back to replicating. Returns the task."""
@@ -214,6 +218,25 @@ class Rules:
             queue.move(change, rule.id, Event.UNDO)
             task = self._queue(change, "undo", actor, rule, point=rule.failover_point)
             change.audit(actor, "rule.undo", rule.id, task=task)
+            return task
+
+    def permanent(self, actor: Actor, ref: str, point: int | None, confirm: str) -> int:
+        """The replica becomes the machine: as it runs, or failed over to ``point`` (None: the
+        newest) first. There is no way back, so ``confirm`` has to name the machine. Returns the
+        first task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = _allowed(change, ref, Operation.PERMANENT)
+            if confirm.strip() != rule.vm_name:
+                raise Refused("rule.confirm", vm=rule.vm_name, name=rule.name)
+            if RuleState(rule.own_state) is RuleState.TEMPORARY_FAILOVER:
+                if point not in (None, rule.failover_point):
+                    raise Refused("rule.point-stands", name=rule.name, point=point,
+                                  stands=rule.failover_point)
+                task = queue.begin_permanent(change, rule, actor)
+            else:
+                task = self._fail_over(change, actor, rule, point, permanent=True)
+            change.audit(actor, "rule.permanent", rule.id, task=task, point=point)
             return task
 
     def act(self, actor: Actor, action: Literal["start", "stop", "delete"], refs: Sequence[str],

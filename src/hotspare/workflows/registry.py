@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, rebuild, remove, replicate
+from . import failover, inventory, permanent, rebuild, remove, replicate
 from .link import TaskKind
 from .steps import Workflow
 
@@ -10,6 +10,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "replicate": replicate.WORKFLOW,
     "failover": failover.FAILOVER,
     "undo": failover.UNDO,
+    "permanent": permanent.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

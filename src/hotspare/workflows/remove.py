@@ -10,9 +10,15 @@ from .failover import replica_of
 from .steps import Json, Step, Workflow
 
 
+def sweep_source(bench: Bench) -> None:
+    """Nothing of the rule stays at the source."""
+    left = bench.source.source.sweep(bench.rule.vm, bench.rule.id, keep=())
+    bench.say("remove.source-swept", count=len(left))
+
+
 def _source(bench: Bench, context: Json) -> None:
     try:
-        left = bench.source.source.sweep(bench.rule.vm, bench.rule.id, keep=())
+        sweep_source(bench)
     except HotspareError as error:
         # The source may be gone for ever: with --force the rule is removable all the same. What
         # may have stayed there is said, with the prefix by which it can be found.
@@ -21,8 +27,6 @@ def _source(bench: Bench, context: Json) -> None:
         bench.say("remove.source-unreachable", "warning", prefix=f"hs-{bench.rule.id}",
                   error=error.code)
         context["warnings"] = [error.code]
-        return
-    bench.say("remove.source-swept", count=len(left))
 
 
 def _target(bench: Bench, context: Json) -> None:

@@ -85,6 +85,12 @@ def undo(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
     return Asked(services.rules.undo(caller, ref))
 
 
+@router.post("/rules/{ref}/permanent", operation_id="make_permanent", status_code=202)
+def permanent(ref: inputs.Ref, body: inputs.Permanent, services: Here, caller: Caller) -> Asked:
+    """The replica becomes the machine, its restore points are deleted: there is no way back."""
+    return Asked(services.rules.permanent(caller, ref, body.point, body.confirm))
+
+
 @router.get("/rules/{ref}/points", operation_id="list_points")
 def points(ref: inputs.Ref, services: Here, caller: Caller, limit: inputs.Limit = 100,
            cursor: inputs.Cursor = None) -> Page[PointView]:

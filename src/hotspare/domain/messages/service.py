@@ -95,6 +95,12 @@ TEXTS: dict[str, Text] = {
     "rule.no-point": Text(
         "The rule {name} has no restore point yet.", "Run it first: hotspare rule start {name}",
         STATE),
+    "rule.confirm": Text(
+        "The name that was given to confirm is not that of the machine which {name} protects.",
+        "Give the machine's name, {vm}.", INPUT),
+    "rule.point-stands": Text(
+        "The rule {name} stands on point {stands}, not on point {point}.",
+        "Leave the point out to keep what runs, or undo first: hotspare undo {name}", STATE),
     "rule.not-failed-over": Text("The rule {name} is not in a temporary failover.", "", STATE),
     "rule.in-temporary-failover": Text(
         "The rule {name} is in a temporary failover, on point {point}.",

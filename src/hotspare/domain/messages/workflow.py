@@ -51,6 +51,20 @@ TEXTS: dict[str, Text] = {
     "sweep.source": Text("Removed a leftover at the source: {kind} {name} {error}"),
     "failover.running": Text("The replica runs as {name} from restore point {point}."),
     "failover.undone": Text("The replica is off and its own writes are thrown away."),
+    "failover.not-standing": Text(
+        "No failover of {name} stands at the target any more.",
+        "Look at the target; then undo the failover.", exit=4),
+    "failover.copy-ended": Text(
+        "The copy of disk {disk} of {vm} ended before it was complete. The machine runs as before.",
+        "See the log of the target's QEMU for the reason (often a full storage), then try again.",
+        exit=1),
+    "permanent.kept": Text(
+        "The disks of {name} are files of its own now: nothing of the replica lies below them."),
+    "permanent.points-deleted": Text("The restore points were deleted ({count})."),
+    "permanent.points-stay": Text(
+        "The restore points could not be deleted ({error}). The machine does not need them.",
+        "Delete what begins with {prefix} in storage {storage}."),
+    "permanent.done": Text("{name} is a machine of its own. The rule is closed."),
     "remove.source-swept": Text("Removed {count} of our objects from the source."),
     "remove.source-unreachable": Text(
         "The source cannot be cleaned up ({error}).",

@@ -194,7 +194,8 @@ def domain_xml(vm: VmDescription, place: Placement, host: Host) -> str:
     new_element(root, "name", checked_name(place.name))
     new_element(root, "uuid", str(uuid.UUID(place.uuid)))
     metadata = new_element(root, "metadata")
-    new_element(metadata, f"{{{NAMESPACE}}}replica", **place.tags)
+    # declared on the element itself, so that nothing of it stays when the mark is taken away
+    ET.SubElement(metadata, "hotspare:replica", {"xmlns:hotspare": NAMESPACE, **place.tags})
     new_element(root, "memory", str(vm.memory // 1024), unit="KiB")
     new_element(root, "vcpu", str(vm.vcpus))
     _firmware(root, vm, place, host)

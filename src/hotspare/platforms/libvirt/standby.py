@@ -20,12 +20,12 @@ import libvirt
 from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage, Manifest
 from ...faultpoints import fault_point
-from ..port import Intent, ReplicaRef, Running, StartSpec
-from . import host_facts, names, started
+from ..port import Intent, Progress, ReplicaRef, Running, StartSpec
+from . import host_facts, keep, names, started
 from .connection import Connection, mapped
 from .domain_write import Placement, disk_targets, domain_xml
 from .replica import Replica
-from .started import DISCARDED, Mark
+from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
 _INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
@@ -94,8 +94,8 @@ class LibvirtStandby:
 
     def find(self, replica: ReplicaRef) -> Running | None:
         for domain, mark in started.marked(self._connection, names.checked_rule(replica.rule)):
-            # a half discarded one too: whoever undoes must find it again after a crash
-            if mark.kind in ("failover", DISCARDED):
+            # a half discarded or half kept one too: whoever goes on must find it after a crash
+            if mark.kind in ("failover", DISCARDED, KEPT, KEPT_OFF, KEPT_FLUSHING):
                 with mapped():
                     return Running(replica, mark.number, domain.name(), domain.UUIDString(),
                                    mark.intent)
@@ -145,7 +145,25 @@ class LibvirtStandby:
             fault_point("discard.after-mark")
             _destroy(domain, running.name)
             fault_point("discard.after-destroy")
+            keep.drop_copies(there, domain)
         self._undo(there, domain, running.name, intent)
+
+    def keep(self, running: Running, progress: Progress) -> None:
+        intent = names.intent_of(running.intent)
+        domain = self._domain(running)
+        if intent is None or domain is None:
+            raise GiveUp("failover.not-standing", name=running.name)
+        there = Replica(self._connection, self._key, running.replica)
+        keep.keep(there, domain, running, self.power(running) == "off", progress)
+        for volume, parsed in there.volume_names().items():
+            if parsed.kind == "failover" and parsed.task == intent.task:
+                there.pool.delete(volume)
+        fault_point("keep.after-layers")
+
+    def let_go(self, running: Running) -> None:
+        domain = self._domain(running)
+        if domain is not None:
+            keep.let_go(domain, running.name)
 
     def _undo(self, there: Replica, domain: Any | None, name: str, intent: Intent) -> None:
         for volume, parsed in there.volume_names().items():

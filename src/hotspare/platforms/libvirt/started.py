@@ -17,6 +17,10 @@ from .domain_write import NAMESPACE
 DISCARDED = "discarded"
 """Kind of a machine that is on its way out."""
 
+KEPT, KEPT_OFF, KEPT_FLUSHING = "kept", "kept-off", "kept-flushing"
+"""Kinds of a machine that becomes one of its own: the second was off when that began, the third is
+paused by us for a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -25,7 +29,7 @@ class Mark:
     rule: str
     number: int
     intent: str
-    kind: str                       # failover, test, discarded
+    kind: str                       # failover, test, discarded, kept…
 
     def tags(self) -> Mapping[str, str]:
         return {"rule": self.rule, "point": str(self.number), "intent": self.intent,

@@ -80,7 +80,10 @@ class LibvirtTarget:
                           by=", ".join(sorted(set().union(*pins.values()))))
         # newest first: what is left after a crash is a chain that still reads, and the lineage
         # goes last, as without it nothing tells whose the rest is
-        order = sorted(there.volume_names().items(), key=lambda item: (
+        used = {s.rsplit("/", 1)[-1] for sources in machines(self._connection).values()
+                for s in sources}       # the UEFI variables of a replica that was kept
+        order = sorted(((name, parsed) for name, parsed in there.volume_names().items()
+                        if name not in used), key=lambda item: (
             item[1].kind == "lineage", item[1].kind != "merge", -item[1].number))
         return [_delete(there, name) for name, _ in order]
 

@@ -67,6 +67,11 @@ TEXTS: dict[str, Text] = {
         "规则的灾备机 {machine} 没有应答。", "请启动该灾备机的服务，然后重试。"),
     "rule.no-point": Text(
         "规则 {name} 还没有恢复点。", "请先运行：hotspare rule start {name}"),
+    "rule.confirm": Text(
+        "确认时输入的名称不是规则 {name} 所保护虚机的名称。", "请输入虚机名称 {vm}。"),
+    "rule.point-stands": Text(
+        "规则 {name} 当前处于恢复点 {stands}，而不是恢复点 {point}。",
+        "不指定恢复点即保留正在运行的虚机，或者先撤销切换：hotspare undo {name}"),
     "rule.not-failed-over": Text("规则 {name} 未处于临时切换。"),
     "rule.in-temporary-failover": Text(
         "规则 {name} 处于临时切换，使用恢复点 {point}。",

@@ -43,6 +43,17 @@ TEXTS: dict[str, Text] = {
     "sweep.source": Text("已清除源端的残留：{kind} {name} {error}"),
     "failover.running": Text("目标虚机已从恢复点 {point} 以 {name} 的名称运行。"),
     "failover.undone": Text("目标虚机已关机，其自身写入的数据已丢弃。"),
+    "failover.not-standing": Text(
+        "目标端已没有 {name} 的切换。", "请检查目标端，然后撤销切换。"),
+    "failover.copy-ended": Text(
+        "虚机 {vm} 的磁盘 {disk} 的复制未完成就结束了。虚机照常运行。",
+        "请查看目标端 QEMU 的日志（常见原因是存储已满），然后重试。"),
+    "permanent.kept": Text("{name} 的磁盘现已是其自身的文件，不再依赖副本。"),
+    "permanent.points-deleted": Text("已删除恢复点（{count}）。"),
+    "permanent.points-stay": Text(
+        "无法删除恢复点（{error}）。虚机不再需要它们。",
+        "请删除存储 {storage} 中名称以 {prefix} 开头的内容。"),
+    "permanent.done": Text("{name} 已成为独立的虚机，规则已关闭。"),
     "remove.source-swept": Text("已从源端清除我们的 {count} 个对象。"),
     "remove.source-unreachable": Text(
         "无法清理源端（{error}）。",
