@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from hotspare.domain.limits import Configured
 from hotspare.domain.rule_states import Event
-from hotspare.services import Services, queue
+from hotspare.services import Services, ends, queue
 from hotspare.services.context import SERVICE, Change
 from hotspare.store import schema
 
@@ -70,7 +70,7 @@ class Yard:
     def end(self, task: int, outcome: str = "ok") -> None:
         with self.services.context.change() as change:
             row = change.conn.execute(sa.select(T).where(T.c.id == task)).one()
-            assert queue.end(change, row, outcome, error=None, figures={})
+            assert ends.end(change, row, outcome, error=None, figures={})
 
     def tasks(self, state: str = "dispatched") -> list[Any]:
         """In the order of their dispatch."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotspare.domain.rule_states import Event
-from hotspare.services import dispatcher, queue
+from hotspare.services import dispatcher, ends, queue
 from hotspare.services.context import SERVICE
 from hotspare.store import schema
 from unit.queue_rig import T, Yard, yard
@@ -186,7 +186,7 @@ def test_what_a_dispatch_costs_does_not_grow_with_the_queue(tmp_path: Path) -> N
 
         def one_round(change: Any) -> None:
             row = change.conn.execute(sa.select(T).where(T.c.id == here.newest(1)[0])).one()
-            queue.end(change, row, "ok", error=None, figures={})
+            ends.end(change, row, "ok", error=None, figures={})
 
         def cost() -> int:
             here.now[0] += 1

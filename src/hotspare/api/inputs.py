@@ -162,6 +162,15 @@ class Act(Input):
 class Failover(Input):
     point: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         None, description="null: the newest")
+    unplugged: bool = Field(False, description="start with the cables out")
+    allow_duplicate_mac: bool = Field(
+        False, description="also while the source runs with the same addresses")
+
+
+class PlannedFailover(Input):
+    grace_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        300, description="seconds that the source's guest gets to shut down")
+    power_off: bool = Field(False, description="cut its power after that")
 
 
 class Permanent(Failover):

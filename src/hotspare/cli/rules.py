@@ -13,6 +13,7 @@ from .common import (
     ago,
     answer,
     connected,
+    duration,
     errors,
     exit_code,
     facts,
@@ -225,11 +226,33 @@ def failover(
     name: Name,
     point: Annotated[int | None, typer.Option(help="The restore point; the newest if not given.")
                      ] = None,
+    planned: Annotated[bool, typer.Option(
+        "--planned", help="Run, shut the source down, run again, then fail over: nothing is lost."
+    )] = False,
+    grace: Annotated[str, typer.Option(
+        help="With --planned: time that the source's guest gets to shut down.")] = "5m",
+    power_off: Annotated[bool, typer.Option(
+        "--power-off", help="With --planned: cut the source's power after that.")] = False,
+    unplugged: Annotated[bool, typer.Option(
+        "--unplugged", help="Start with the replica's network cables out.")] = False,
+    allow_duplicate_mac: Annotated[bool, typer.Option(
+        "--allow-duplicate-mac", help="Also while the source runs with the same addresses.")
+    ] = False,
     wait: Wait = False, as_json: Json = False,
 ) -> None:
     """Run from the replica. What it writes is kept apart; undo throws that away."""
+    if planned and (point is not None or unplugged or allow_duplicate_mac):
+        raise typer.BadParameter("--planned goes to the newest point with the source off: leave "
+                                 "out --point, --unplugged and --allow-duplicate-mac")
+    if power_off and not planned:
+        raise typer.BadParameter("--power-off goes with --planned only")
     with connected(as_json) as client:
-        started(client, client.failover(name, point), wait, as_json)
+        if planned:
+            task = client.planned_failover(name, duration(grace), power_off)
+        else:
+            task = client.failover(name, point, unplugged=unplugged,
+                                   allow_duplicate_mac=allow_duplicate_mac)
+        _started(client, name, task, wait, as_json)
 
 
 def undo(name: Name, wait: Wait = False, as_json: Json = False) -> None:
@@ -257,11 +280,20 @@ def permanent(
                        "back.", err=True)
             machine = typer.prompt(f"Type {rule['vm_name']} to confirm", err=True)
         task = client.permanent(name, point, machine)
-        if wait and client.task(task)["kind"] == "failover":
-            for _ in client.follow(task):
-                pass
-            task = client.rule(name)["live_task"] or task
-        started(client, task, wait, as_json)
+        _started(client, name, task, wait, as_json)
+
+
+def _started(client: Client, rule: str, task: int, wait: bool, as_json: bool) -> None:
+    """As :func:`started`, for an operation of several tasks: each is queued as the one before
+    ends. The last one's outcome counts."""
+    while wait:
+        for _ in client.follow(task):
+            pass
+        following = client.rule(rule)["live_task"]
+        if following is None:
+            break
+        task = following
+    started(client, task, wait, as_json)
 
 
 def _show(r: shapes.Rule) -> None:

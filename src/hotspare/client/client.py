@@ -149,9 +149,13 @@ class Client:
     def points(self, rule: str) -> list[shapes.Point]:
         return list(self._all(f"/rules/{_seg(rule)}/points"))
 
-    def failover(self, rule: str, point: int | None) -> int:
+    def failover(self, rule: str, point: int | None, **options: bool) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/failover",
-                                body={"point": point})["task"])
+                                body={"point": point} | options)["task"])
+
+    def planned_failover(self, rule: str, grace_s: float, power_off: bool) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/planned-failover",
+                                body={"grace_s": grace_s, "power_off": power_off})["task"])
 
     def preview_schedule(self, body: dict[str, Any]) -> shapes.SchedulePreview:
         return cast(shapes.SchedulePreview,

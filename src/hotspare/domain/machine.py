@@ -6,6 +6,7 @@ the target: a hostile or forged configuration could name commands, host paths, d
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,13 @@ class NicSpec:
     kind: str = "network"           # network, bridge, user (libvirt's type)
     network: str = ""               # name of the network or bridge; empty for user networking
     boot_order: int | None = None
+
+
+def shared_nics(nics: Sequence[NicSpec], networks: Mapping[str, str]) -> tuple[NicSpec, ...]:
+    """Those cards that another machine can meet. ``networks`` maps the source's networks to the
+    target's; user networking is a network of the machine's own."""
+    return tuple(n for n in nics if networks.get(n.network, "" if n.kind != "user" else "user")
+                 != "user")
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ class Operation(StrEnum):
     LOG = "log"
     FAILOVER = "failover"
     UNDO = "undo"
+    PLANNED = "planned-failover"
     PERMANENT = "permanent"
 
 

@@ -31,7 +31,7 @@ from typing import Any, Literal, Protocol
 
 from ..domain.extents import Extent
 from ..domain.lineage import Consistency, Lineage, Manifest
-from ..domain.machine import DiskSpec, VmDescription
+from ..domain.machine import DiskSpec, Power, VmDescription
 
 Token = dict[str, Any]
 """Opaque, JSON-ready tracking state of a source: the base that a later run's changes count from."""
@@ -217,6 +217,15 @@ class Source(Protocol):
 
         Raises Refused with a code for what cannot be protected (transient, shareable or
         passed-through disks, independent disks, …) and GiveUp ``vm.not-found``."""
+        ...
+
+    def power(self, vm: str) -> Power:
+        """Whether the machine runs. Cheap. Raises as :meth:`inspect`."""
+        ...
+
+    def shut_down(self, vm: str, grace_s: float, force: bool) -> None:
+        """Off, through the guest; after ``grace_s`` seconds without it only if ``force``, else
+        Refused ``source.still-runs``. Idempotent."""
         ...
 
     def prepare(self, quiesce: Quiesce) -> None:
@@ -423,7 +432,7 @@ class Standby(Protocol):
         the target."""
         ...
 
-    def power(self, running: Running) -> Literal["running", "paused", "off"]: ...
+    def power(self, running: Running) -> Power: ...
 
     def stop(self, running: Running, grace_s: float) -> None:
         """Shut down through the guest, then power off after ``grace_s`` seconds. Idempotent."""

@@ -21,7 +21,7 @@ from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmS
 from ..store import Record, schema
 from ..workflows.link import FoundReplica, Limits, Outcome, Progress, RuleSettings, Task
 from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
-from . import catalogue, queue, rebuild
+from . import catalogue, ends, queue, rebuild
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
 from .machines import Machines
@@ -345,7 +345,7 @@ class LocalLink:
                      platform=row.platform)
         then.log("warning" if outcome == "warning" else "info", "task.ended",
                  {"outcome": outcome}, rule=row.rule, task=row.id, platform=row.platform)
-        queue.end(change, row, outcome, error=error,
+        ends.end(change, row, outcome, error=error,
                   figures=dict(body["figures"]))
         if at < change.now:         # it was told later than it happened
             change.conn.execute(sa.update(t).where(t.c.id == row.id).values(ended_at=at))

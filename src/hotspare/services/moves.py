@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from ..domain.errors import GiveUp, Refused
 from ..domain.rule_states import RuleState, visible
 from ..store import Record, schema
-from . import queue
+from . import ends, queue
 from .context import SERVICE, Actor, Change, Context
 from .hub import machine_topic, rule_topic
 from .platforms import find as find_platform
@@ -70,7 +70,7 @@ class Moves:
             change.conn.execute(sa.update(r).where(r.c.id == rule.id)
                                 .values(failover_point=task.point))
         run = task.kind == "replicate"
-        queue.end(change, task, "stopped" if run else "failed",
+        ends.end(change, task, "stopped" if run else "failed",
                   error=GiveUp("rule.moved", machine=to).as_dict(), figures={})
         if run and not task.stop:
             change.conn.execute(sa.update(r).where(r.c.id == rule.id).values(
@@ -91,7 +91,7 @@ class Moves:
             if task is not None and task.state == "queued":
                 _take_along(change, task, to, task.epoch)
             elif task is not None and not answers:
-                queue.end(change, task, "failed",
+                ends.end(change, task, "failed",
                           error=GiveUp("platform.moved", machine=to).as_dict(), figures={})
             queue.dispatch(change)
             change.audit(actor, "platform.move", row.id, machine=to, before=row.machine)

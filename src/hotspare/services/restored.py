@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from ..domain.errors import GiveUp, Refused
 from ..store import schema
 from ..store.dump import go_on_after
-from . import queue
+from . import ends
 from .context import Change
 
 LEFT_OUT: Final = frozenset({"token", "enrolment", "delivery"})
@@ -30,7 +30,7 @@ def settle(change: Change) -> None:
     t = schema.task
     for task in change.conn.execute(sa.select(t).where(t.c.state != "ended").order_by(
             sa.case((t.c.state == "queued", 0), else_=1), t.c.id)).all():
-        queue.end(change, task, "failed", error=GiveUp("task.restored").as_dict(), figures={})
+        ends.end(change, task, "failed", error=GiveUp("task.restored").as_dict(), figures={})
     skip_numbers(change.conn, change.now)
     _set(change.conn, REBUILD, change.now)
 

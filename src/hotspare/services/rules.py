@@ -16,7 +16,7 @@ from ..domain.errors import GiveUp, HotspareError, Refused
 from ..domain.rule_states import Event, Operation, RuleState, refusal
 from ..domain.schedule import next_run
 from ..store import Record, schema
-from . import queue, rpo, rule_views
+from . import chains, ends, queue, rpo, rule_views
 from .context import Actor, Change, Context
 from .faults import Faults
 from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
@@ -163,7 +163,7 @@ class Rules:
                 if RuleState(rule.own_state) is RuleState.IDLE:
                     queue.move(change, rule.id, Event.HALT)
             elif task.state == "queued":
-                queue.end(change, task, "stopped", error=None, figures={})
+                ends.end(change, task, "stopped", error=None, figures={})
             else:
                 change.conn.execute(sa.update(t).where(t.c.id == task.id).values(stop=True))
                 change.notify(task_topic(task.id), machine_topic(task.machine))
@@ -189,13 +189,30 @@ class Rules:
                          force=force)
             return task
 
-    def failover(self, actor: Actor, ref: str, point: int | None) -> int:
-        """Run from the replica at ``point`` (None: the newest). Returns the task."""
+    def failover(self, actor: Actor, ref: str, point: int | None, *, unplugged: bool = False,
+                 allow_duplicate_mac: bool = False) -> int:
+        """Run from the replica at ``point`` (None: the newest). While the source runs, only with
+        the replica's network cards ``unplugged``, or two machines of one address allowed.
+        Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = _allowed(change, ref, Operation.FAILOVER)
-            task = self._fail_over(change, actor, rule, point)
-            change.audit(actor, "rule.failover", rule.id, task=task, point=point)
+            task = self._fail_over(change, actor, rule, point, unplugged=unplugged,
+                                   allow_duplicate_mac=allow_duplicate_mac)
+            change.audit(actor, "rule.failover", rule.id, task=task, point=point,
+                         unplugged=unplugged, allow_duplicate_mac=allow_duplicate_mac)
+            return task
+
+    def planned(self, actor: Actor, ref: str, grace_s: float, power_off: bool) -> int:
+        """Run, shut the source down through its guest (``power_off``: cut its power when it has
+        not shut down after ``grace_s`` seconds), run again, and run from the replica: nothing is
+        lost. Returns the first of its tasks."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = _allowed(change, ref, Operation.PLANNED)
+            task = chains.begin_planned(change, rule, actor,
+                                        {"grace_s": grace_s, "power_off": power_off})
+            change.audit(actor, "rule.planned-failover", rule.id, task=task, power_off=power_off)
             return task
 
     def _fail_over(self, change: Change, actor: Actor, rule: Record, point: int | None,
@@ -233,7 +250,7 @@ class Rules:
                 if point not in (None, rule.failover_point):
                     raise Refused("rule.point-stands", name=rule.name, point=point,
                                   stands=rule.failover_point)
-                task = queue.begin_permanent(change, rule, actor)
+                task = chains.begin_permanent(change, rule, actor)
             else:
                 task = self._fail_over(change, actor, rule, point, permanent=True)
             change.audit(actor, "rule.permanent", rule.id, task=task, point=point)

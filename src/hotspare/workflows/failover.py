@@ -6,9 +6,12 @@ import time
 
 from ..domain.codec import encode
 from ..domain.errors import Refused
+from ..domain.lineage import Manifest
+from ..domain.machine import shared_nics
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, ReplicaRef, StartSpec
 from .bench import Bench
+from .source_power import power_of_source
 from .steps import Json, Step, Workflow
 
 
@@ -21,17 +24,36 @@ def _fence(bench: Bench, _context: Json) -> None:
     bench.target.target(bench.key).fence(replica_of(bench), bench.task.epoch)
 
 
+def _look_at_source(bench: Bench, context: Json) -> None:
+    """Two machines with the same addresses on one network harm both: only if it is wanted."""
+    arguments = bench.task.arguments
+    wanted = arguments.get("allow_duplicate_mac") or arguments.get("unplugged")
+    doubles = shared_nics(_point(bench).vm.nics, bench.rule.networks)
+    power = power_of_source(bench)
+    if power in {"running", "paused"} and doubles and not wanted:
+        raise Refused("failover.source-runs", vm=bench.rule.vm, name=bench.rule.name,
+                      macs=", ".join(n.mac for n in doubles))
+    bench.say(f"failover.source-{power}", "info" if power == "off" else "warning")
+    context["source"] = power
+
+
+def _point(bench: Bench) -> Manifest:
+    lineage = bench.target.target(bench.key).lineage(replica_of(bench))
+    for point in lineage.usable:
+        if point.number == bench.task.point:
+            return point
+    raise Refused("point.not-usable", point=bench.task.point, rule=bench.rule.name)
+
+
 def _start(bench: Bench, context: Json) -> None:
-    number = bench.task.point
+    number = _point(bench).number
     replica = replica_of(bench)
-    lineage = bench.target.target(bench.key).lineage(replica)
-    if number is None or number not in {p.number for p in lineage.usable}:
-        raise Refused("point.not-usable", point=number, rule=bench.rule.name)
     began = time.monotonic()
     intent = Intent(bench.rule.id, bench.task.epoch, bench.task.id)
     running = bench.target.standby(bench.key).start(
         replica, number,
-        StartSpec(name=bench.rule.replica_name, networks=bench.rule.networks), intent)
+        StartSpec(name=bench.rule.replica_name, networks=bench.rule.networks,
+                  connect_network=not bench.task.arguments.get("unplugged", False)), intent)
     fault_point("failover.after-start")
     seconds = time.monotonic() - began
     context["running"] = encode(running)
@@ -40,7 +62,8 @@ def _start(bench: Bench, context: Json) -> None:
 
 def _record(bench: Bench, context: Json) -> None:
     number = bench.task.point
-    bench.link.failover(bench.task, number, dict(context["running"]))
+    bench.link.failover(bench.task, number,
+                        dict(context["running"]) | {"source": context["source"]})
     bench.say("failover.running", point=number, name=bench.rule.replica_name)
 
 
@@ -84,6 +107,7 @@ def _sweep(bench: Bench, _context: Json) -> None:
 
 FAILOVER = Workflow((
     Step("fence", _fence),
+    Step("look-at-source", _look_at_source),
     Step("restore-snapshot", _start),
     Step("record", _record),
 ), clean_up=_take_back)

@@ -14,8 +14,8 @@ from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
-TaskKind = Literal["replicate", "failover", "undo", "permanent", "remove", "refresh", "check",
-                   "rebuild"]
+TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "remove",
+                   "refresh", "check", "rebuild"]
 Outcome = Literal["ok", "warning", "failed", "stopped"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, permanent, rebuild, remove, replicate
+from . import failover, inventory, permanent, rebuild, remove, replicate, source_power
 from .link import TaskKind
 from .steps import Workflow
 
@@ -11,6 +11,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "failover": failover.FAILOVER,
     "undo": failover.UNDO,
     "permanent": permanent.WORKFLOW,
+    "shut-down": source_power.SHUT_DOWN,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

@@ -77,7 +77,15 @@ def stop(ref: inputs.Ref, services: Here, caller: Caller) -> RuleView:
 
 @router.post("/rules/{ref}/failover", operation_id="fail_over", status_code=202)
 def failover(ref: inputs.Ref, body: inputs.Failover, services: Here, caller: Caller) -> Asked:
-    return Asked(services.rules.failover(caller, ref, body.point))
+    return Asked(services.rules.failover(caller, ref, body.point, unplugged=body.unplugged,
+                                         allow_duplicate_mac=body.allow_duplicate_mac))
+
+
+@router.post("/rules/{ref}/planned-failover", operation_id="fail_over_planned", status_code=202)
+def planned(ref: inputs.Ref, body: inputs.PlannedFailover, services: Here,
+            caller: Caller) -> Asked:
+    """Run, shut the source down, run again, run from the replica: nothing is lost."""
+    return Asked(services.rules.planned(caller, ref, body.grace_s, body.power_off))
 
 
 @router.post("/rules/{ref}/undo", operation_id="undo_failover", status_code=202)

@@ -58,6 +58,43 @@ TEXTS: dict[str, Text] = {
         "The copy of disk {disk} of {vm} ended before it was complete. The machine runs as before.",
         "See the log of the target's QEMU for the reason (often a full storage), then try again.",
         exit=1),
+    "failover.source-runs": Text(
+        "{vm} still runs at the source, and its replica has the same addresses ({macs}) on a "
+        "network that others can reach.",
+        "Shut the source down (hotspare failover {name} --planned does, and loses nothing), or "
+        "start with --unplugged, or, where both may run, with --allow-duplicate-mac.", exit=4),
+    "failover.source-running": Text(
+        "The machine still runs at the source: there are two of it now.",
+        "Shut the one down that is not wanted."),
+    "failover.source-paused": Text(
+        "The machine is paused at the source, and may go on there.",
+        "Shut it down before that."),
+    "failover.source-off": Text("The machine is off at the source."),
+    "failover.source-unknown": Text(
+        "The source does not answer, or does not know the machine: it may still run there.",
+        "See to it that it does not come back beside its replica."),
+    "source.still-runs": Text(
+        "{vm} has not shut down within {grace_s} seconds.",
+        "Look at its console. Give it longer (--grace), or allow its power to be cut "
+        "(--power-off).", exit=4),
+    "planned.source-off": Text("{vm} is shut down at the source."),
+    "planned.ended-sync": Text(
+        "The planned failover ended in its first run. {vm} runs at the source as before.",
+        "See the error of the task; then: hotspare failover {name} --planned"),
+    "planned.ended-shut-down": Text(
+        "The planned failover ended since {vm} did not shut down. It was asked to, and may still "
+        "do so. The replica was not started.",
+        "Look at the console of {vm}; then: hotspare failover {name} --planned"),
+    "planned.ended-last-sync": Text(
+        "The planned failover ended in its last run. {vm} is off at the source, and the replica "
+        "was not started.",
+        "See the error of the task; then go on: hotspare failover {name} --planned; or go back: "
+        "start {vm} at the source."),
+    "planned.ended-failover": Text(
+        "The planned failover ended as the replica was started. {vm} is off at the source, and "
+        "all that it wrote is in the newest restore point.",
+        "See the error of the task; then go on: hotspare failover {name}; or go back: start {vm} "
+        "at the source."),
     "permanent.kept": Text(
         "The disks of {name} are files of its own now: nothing of the replica lies below them."),
     "permanent.points-deleted": Text("The restore points were deleted ({count})."),

@@ -21,7 +21,7 @@ from typing import Any
 
 import libvirt
 
-from ...domain.errors import GiveUp, OutOfSpace, Reconnect
+from ...domain.errors import GiveUp, OutOfSpace
 from ...faultpoints import fault_point
 from ..port import Progress, Running
 from . import started, xmlsafe
@@ -183,7 +183,7 @@ def _mirror_ready(domain: Any, target: str) -> bool:
         if node is not None and node.get("dev") == target:
             mirror = disk.find("mirror")
             return mirror is not None and mirror.get("ready") == "yes"
-    raise Reconnect("vm.disk-gone", disk=target)
+    return False
 
 
 def _disks(domain: Any, inactive: bool = False) -> list[_Disk]:

@@ -14,7 +14,7 @@ import libvirt
 
 from ...domain.errors import Fenced, GiveUp, HotspareError, InstantLost, Refused, Retry
 from ...domain.errors import TrackingUnusable as Untracked
-from ...domain.machine import DiskSpec, VmDescription
+from ...domain.machine import DiskSpec, Power, VmDescription
 from ...faultpoints import fault_point
 from ..port import (
     Intent,
@@ -34,6 +34,7 @@ from .inventory import is_ours
 from .jobs import SOCKET_SUFFIX, Job, Order, Tag, end_job, find_job, refuse_busy
 from .liberrors import mapped
 from .point import RunningPoint, disks_of, wait_for_socket
+from .power import power_of, power_off, shut_down
 from .scratch import SUFFIX, ScratchWatch, directory
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
@@ -67,6 +68,17 @@ class LibvirtSource:
 
     def inspect(self, vm: str) -> VmDescription:
         return read_layout(self._connection.conn, self._find(vm)).vm
+
+    def power(self, vm: str) -> Power:
+        return power_of(self._find(vm))
+
+    def shut_down(self, vm: str, grace_s: float, force: bool) -> None:
+        domain = self._find(vm)
+        if shut_down(domain, grace_s):
+            return
+        if not force:
+            raise Refused("source.still-runs", vm=vm, grace_s=grace_s)
+        power_off(domain, vm)
 
     def token_name(self, token: Token) -> str:
         return str(token.get("checkpoint", ""))

@@ -9,28 +9,27 @@ continued by the same intent, and discard leaves nothing.
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import libvirt
 
 from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage, Manifest
+from ...domain.machine import Power
 from ...faultpoints import fault_point
 from ..port import Intent, Progress, ReplicaRef, Running, StartSpec
 from . import host_facts, keep, names, started
 from .connection import Connection, mapped
 from .domain_write import Placement, disk_targets, domain_xml
+from .power import power_of, power_off, shut_down
 from .replica import Replica
 from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
 _INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
-_POLL_S = 0.1
-_AGENT_S = 5
 
 _UNDEFINE = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
              | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -63,7 +62,7 @@ class LibvirtStandby:
             if len(made) == len(point.disks):
                 with contextlib.suppress(HotspareError):
                     if domain is not None:
-                        _destroy(domain, how.name)
+                        power_off(domain, how.name)
                     self._undo(there, domain, how.name, intent)
             raise
         with mapped(vm=how.name):
@@ -101,36 +100,14 @@ class LibvirtStandby:
                                    mark.intent)
         return None
 
-    def power(self, running: Running) -> Literal["running", "paused", "off"]:
+    def power(self, running: Running) -> Power:
         domain = self._domain(running)
-        if domain is None:
-            return "off"
-        with mapped(vm=running.name):
-            state = domain.state()[0]
-        if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED,
-                     libvirt.VIR_DOMAIN_SHUTDOWN):
-            return "running"
-        if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
-            return "paused"
-        return "off"
+        return "off" if domain is None else power_of(domain)
 
     def stop(self, running: Running, grace_s: float) -> None:
         domain = self._domain(running)
-        if domain is None or self.power(running) == "off":
-            return
-        end = time.monotonic() + grace_s
-        if grace_s > 0:
-            # libvirt tries the agent first when it answers, and else presses the power button
-            with contextlib.suppress(libvirt.libvirtError):
-                # a hung agent otherwise blocks the call for ever
-                domain.agentSetResponseTimeout(_AGENT_S, 0)
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.shutdown()
-            while time.monotonic() < end:
-                if self.power(running) == "off":
-                    return
-                time.sleep(_POLL_S)
-        _destroy(domain, running.name)
+        if domain is not None and not shut_down(domain, grace_s):
+            power_off(domain, running.name)
 
     def discard(self, running: Running) -> None:
         intent = names.intent_of(running.intent)
@@ -143,7 +120,7 @@ class LibvirtStandby:
             # of this, begins anew and does not run on half of the layers
             started.set_mark(domain, Mark(there.rule, running.number, running.intent, DISCARDED))
             fault_point("discard.after-mark")
-            _destroy(domain, running.name)
+            power_off(domain, running.name)
             fault_point("discard.after-destroy")
             keep.drop_copies(there, domain)
         self._undo(there, domain, running.name, intent)
@@ -264,17 +241,6 @@ def _checkpoint(domain: Any, point: Manifest, name: str) -> None:
     for target in disk_targets(point.vm.disks).values():
         new_element(disks, "disk", name=target, checkpoint="bitmap")
     domain.checkpointCreateXML(ET.tostring(root, encoding="unicode"), 0)
-
-
-def _destroy(domain: Any, name: str) -> None:
-    try:
-        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID,
-                                      libvirt.VIR_ERR_NO_DOMAIN):
-            return  # it is off
-        with mapped(vm=name):
-            domain.destroy()
 
 
 def _undefine(domain: Any, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 WORDS: Final[dict[str, dict[str, str]]] = {
     "outcome": {"ok": "成功", "warning": "成功但有警告", "failed": "失败", "stopped": "已停止"},
     "kind": {"replicate": "复制", "failover": "切换", "undo": "撤销切换",
-             "permanent": "永久切换", "remove": "删除",
+             "permanent": "永久切换", "shut-down": "关闭源虚机", "remove": "删除",
              "refresh": "刷新", "check": "检查", "rebuild": "重建",
              "interval": "每小时", "daily": "每天", "weekly": "每周", "monthly": "每月"},
     "role": {"viewer": "只读用户", "operator": "操作员", "administrator": "管理员"},

@@ -48,6 +48,35 @@ TEXTS: dict[str, Text] = {
     "failover.copy-ended": Text(
         "虚机 {vm} 的磁盘 {disk} 的复制未完成就结束了。虚机照常运行。",
         "请查看目标端 QEMU 的日志（常见原因是存储已满），然后重试。"),
+    "failover.source-runs": Text(
+        "虚机 {vm} 仍在源端运行，其副本在可达的网络上使用相同的地址（{macs}）。",
+        "请关闭源虚机（hotspare failover {name} --planned 会关闭它且不丢数据），或使用 --unplugged "
+        "断网启动，或在确认可以并存时使用 --allow-duplicate-mac。"),
+    "failover.source-running": Text(
+        "虚机仍在源端运行：现在同时存在两个。", "请关闭不需要的那一个。"),
+    "failover.source-paused": Text(
+        "虚机在源端处于暂停状态，可能会继续运行。", "请在此之前将其关闭。"),
+    "failover.source-off": Text("虚机在源端已关机。"),
+    "failover.source-unknown": Text(
+        "源平台无响应，或不再认识该虚机：它可能仍在源端运行。",
+        "请确保它不会与副本同时运行。"),
+    "source.still-runs": Text(
+        "虚机 {vm} 在 {grace_s} 秒内未关机。",
+        "请查看其控制台，延长等待时间（--grace），或允许强制断电（--power-off）。"),
+    "planned.source-off": Text("虚机 {vm} 已在源端关机。"),
+    "planned.ended-sync": Text(
+        "计划切换在第一次同步时终止。虚机 {vm} 照常在源端运行。",
+        "请查看任务的错误，然后执行：hotspare failover {name} --planned"),
+    "planned.ended-shut-down": Text(
+        "计划切换终止：虚机 {vm} 未关机。关机请求已发出，它仍可能关机。副本未启动。",
+        "请查看虚机 {vm} 的控制台，然后执行：hotspare failover {name} --planned"),
+    "planned.ended-last-sync": Text(
+        "计划切换在最后一次同步时终止。虚机 {vm} 在源端已关机，副本未启动。",
+        "请查看任务的错误，然后继续：hotspare failover {name} --planned；"
+        "或者返回：在源端启动 {vm}。"),
+    "planned.ended-failover": Text(
+        "计划切换在启动副本时终止。虚机 {vm} 在源端已关机，其全部数据都在最新的恢复点中。",
+        "请查看任务的错误，然后继续：hotspare failover {name}；或者返回：在源端启动 {vm}。"),
     "permanent.kept": Text("{name} 的磁盘现已是其自身的文件，不再依赖副本。"),
     "permanent.points-deleted": Text("已删除恢复点（{count}）。"),
     "permanent.points-stay": Text(

@@ -1,0 +1,56 @@
+"""The power of a machine: what it is, and off through the guest."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Final
+
+import libvirt
+
+from ...domain.machine import Power
+from .connection import mapped
+
+_POLL_S: Final = 0.1
+_AGENT_S: Final = 5
+
+
+def power_of(domain: Any) -> Power:
+    """As seen from outside: a machine that shuts down runs until it is off."""
+    with mapped():
+        state = domain.state()[0]
+    if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED,
+                 libvirt.VIR_DOMAIN_SHUTDOWN):
+        return "running"
+    if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
+        return "paused"
+    return "off"
+
+
+def shut_down(domain: Any, grace_s: float) -> bool:
+    """Ask the guest to shut down, and wait; whether it is off."""
+    end = time.monotonic() + grace_s
+    if power_of(domain) != "off" and grace_s > 0:
+        # libvirt tries the agent first when it answers, and else presses the power button
+        with contextlib.suppress(libvirt.libvirtError):
+            # a hung agent otherwise blocks the call for ever
+            domain.agentSetResponseTimeout(_AGENT_S, 0)
+        with contextlib.suppress(libvirt.libvirtError):
+            domain.shutdown()
+    while power_of(domain) != "off":
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def power_off(domain: Any, name: str) -> None:
+    """Cut its power. Idempotent."""
+    try:
+        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID,
+                                      libvirt.VIR_ERR_NO_DOMAIN):
+            return  # it is off
+        with mapped(vm=name):
+            domain.destroy()

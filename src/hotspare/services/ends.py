@@ -1,0 +1,114 @@
+"""The end of a task: what it means for its rule, and whose turn it is then. Part of a change."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from ..domain.rule_states import Event, RuleState
+from ..store import Record, schema
+from . import chains, task_figures
+from .context import Actor, Change
+from .dispatcher import dispatch, refit
+from .hub import SCHEDULE, rule_topic, task_topic
+from .notifications import announce
+from .queue import LIVE
+from .rule_state import move
+
+_T, _S, _R = schema.task, schema.task_step, schema.rule
+_END: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state.in_(LIVE))
+_END_STEPS: Final = sa.update(_S).where(_S.c.task == sa.bindparam("b_task"),
+                                        _S.c.state == sa.literal_column("'running'"))
+_RULE: Final = sa.select(_R).where(_R.c.id == sa.bindparam("rule"))
+
+
+def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | None,
+        figures: dict[str, Any]) -> bool:
+    """End a live task; false when it had ended already. Frees its slot for the next."""
+    landed = change.conn.execute(_END, {
+        "b_task": task.id, "state": "ended", "outcome": outcome, "error": error,
+        "figures": figures, "ended_at": change.now,
+        **task_figures.columns(figures)}).rowcount == 1
+    if landed:
+        change.conn.execute(_END_STEPS, {
+            "b_task": task.id, "ended_at": change.now,
+            "state": "done" if outcome in {"ok", "warning"} else outcome})
+        task_figures.settle(change, task, outcome, figures)
+        if task.rule is not None:
+            _settle(change, task, outcome, error)
+            if outcome == "failed":
+                announce(change, "rule.run-failed", rule=task.rule,
+                         fields={"task": task.id, "kind": task.kind, "cause": error})
+        else:
+            _found_host(change, task.platform)
+        dispatch(change)
+        change.notify(task_topic(task.id), SCHEDULE)
+    return landed
+
+
+def _found_host(change: Change, platform: str) -> None:
+    """A check may have found out which host a platform is."""
+    r = schema.rule
+    refit(change, schema.task.c.rule.in_(sa.select(r.c.id).where(
+        sa.or_(r.c.source == platform, r.c.target == platform))))
+
+
+def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | None) -> None:
+    """What the end of a task means for its rule."""
+    good = outcome in {"ok", "warning"}
+    values: dict[str, Any] = {"last_result": outcome, "last_error": error, "last_task": task.id,
+                              "pause": None}
+    rule = change.conn.execute(_RULE, {"rule": task.rule}).one()
+    match task.kind:
+        case "replicate" | "shut-down":
+            if good and task.kind == "replicate":
+                values["last_success_at"] = change.now
+            if rule.schedule is None:
+                event = Event.COMPLETE_ONCE if good else Event.HALT
+            elif outcome == "stopped" or not rule.enabled:
+                event = Event.HALT
+                values |= {"enabled": False, "next_run_at": None}
+            else:
+                event = Event.COMPLETE_PERIODIC
+        case "failover":
+            _failed_over(change, task, rule, values, good)
+            return
+        case "undo":
+            event = Event.UNDONE if good or rule.failover_point is None else Event.CLEAR_FAILED
+            if good:
+                values |= {"failover_point": None, "failover_detail": None}
+        case "permanent":
+            event = Event.MADE_PERMANENT if good else Event.CLEAR_FAILED
+            if good:
+                values |= {"failover_point": None, "enabled": False, "next_run_at": None}
+        case _:                     # remove
+            event = Event.REMOVE_FAILED
+            if good:
+                _close(change, task.rule, values)
+                return
+    move(change, task.rule, event, **values)
+    chains.planned_goes_on(change, task, rule, good)
+
+
+def _failed_over(change: Change, task: Record, rule: Record, values: dict[str, Any],
+                 good: bool) -> None:
+    # A replica that stands is shown as standing, whatever was reported after it.
+    stands = good or rule.failover_point is not None
+    if stands and rule.failover_point is None:
+        values["failover_point"] = task.point
+    move(change, rule.id, Event.FAILED_OVER if stands else Event.FAILOVER_FAILED, **values)
+    if good and task.arguments.get("permanent"):
+        chains.begin_permanent(change, rule, Actor(task.requested_by, "operator"))
+    chains.planned_goes_on(change, task, rule, good)
+
+
+def _close(change: Change, rule: str, values: dict[str, Any]) -> None:
+    """The rule is gone; its row, tasks and log stay as closed history."""
+    t = schema.rule
+    change.conn.execute(sa.update(t).where(t.c.id == rule, t.c.deleted_at.is_(None)).values(
+        deleted_at=change.now, enabled=False, next_run_at=None,
+        state=RuleState.FINISHED.value, own_state=RuleState.FINISHED.value, **values))
+    change.conn.execute(sa.delete(schema.restore_point)
+                        .where(schema.restore_point.c.rule == rule))
+    change.notify(rule_topic(rule))
