@@ -44,9 +44,20 @@ TEXTS: dict[str, Text] = {
     "failover.running": Text("目标虚机已从恢复点 {point} 以 {name} 的名称运行。"),
     "failover.undone": Text("目标虚机已关机，其自身写入的数据已丢弃。"),
     "remove.source-swept": Text("已从源端清除我们的 {count} 个对象。"),
-    "remove.source-unreachable": Text(
-        "无法清理源端（{error}）。",
-        "请在源端删除名称以 {prefix} 开头的检查点和文件。"),
+    "remove.stuck": Text("部分内容无法删除：{what}。"),
+    "remove.source-unclean": Text(
+        "无法清理源端：{reason}",
+        "请排除该问题后再次删除规则。如果源端已永久丢失：hotspare rule delete {name} --force。"
+        "源端名称以 {prefix} 开头的检查点和文件将会保留。"),
+    "remove.target-unclean": Text(
+        "无法清理目标端：{reason}",
+        "请排除该问题后再次删除规则。如果目标端已永久丢失：hotspare rule delete {name} --force。"
+        "存储 {storage} 中名称以 {prefix} 开头的卷将会保留。"),
+    "remove.source-left": Text(
+        "源端未被清理：{reason} 名称以 {prefix} 开头的检查点和文件会保留在源端，直到您将其删除。"),
+    "remove.target-left": Text(
+        "目标端未被清理：{reason} 存储 {storage} 中名称以 {prefix} 开头的卷会保留，直到您将其删除，"
+        "或用 hotspare admin rebuild 接管目标虚机。"),
     "remove.replica-deleted": Text("目标虚机及其恢复点已删除（{count}）。"),
     "remove.replica-kept": Text("目标虚机保留在目标端。"),
 }
