@@ -43,7 +43,7 @@ from urllib.parse import urlencode, urlsplit
 
 import sqlalchemy as sa
 
-from . import common
+from . import common, lab
 
 HOTSPARE = str(Path(sys.executable).with_name("hotspare"))
 WANTED = {"start_lag_p99_s": "<= 2", "list_p95_ms": "<= 100", "dispatch_per_s": ">= 50",
@@ -369,7 +369,8 @@ def _lists(rest: Rest, shape: argparse.Namespace, until: float) -> list[float]:
         {"state": "idle", "sort": "next_run"}, {"machine": machine, "sort": "-newest"},
         {"source": f"source-{shape.machines // 3:03}", "sort": "state"},
         {"text": "-0042", "sort": "vm"}, {"group": "group-000-0", "sort": "-name"},
-        {"sort": "state", "cursor": shape.rules - 100}, {"state": "running", "sort": "machine"},
+        {"sort": "state", "cursor": max(0, shape.rules - 100)},
+        {"state": "running", "sort": "machine"},
         {"text": "no such rule"}, {"sort": "-created", "cursor": half}])
     took = []
     while time.time() < until:
@@ -509,4 +510,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(lab.run_bench(main))
