@@ -20,6 +20,7 @@ BENCHES = {
     "cycle": "cycle",
     "stall": "stall",
     "failover": "failover",
+    "scale": "scale",
 }
 
 _ROOT = Path(__file__).parents[1]

@@ -31,9 +31,9 @@ way, leaves a rule at rest *stopped*, with its schedule off; one that runs ends 
 then; one that is failed over comes back *stopped*.
 
 Beside the state stand the last result (ok, warning, failed, stopped, with its error), a pause
-with its reason and its end, what a queued run waits for with its place in the queue, and the step
-of the task that runs. The events machine-lost, machine-back, machine-busy and machine-ready move
-what is shown only.""".splitlines()
+with its reason and its end, what a queued run waits for with its place in the queue, and the
+phase: the step of the task that runs, with its per cent. The events machine-lost, machine-back,
+machine-busy and machine-ready move what is shown only.""".splitlines()
 
 
 def text() -> str:

@@ -17,21 +17,25 @@ from hotspare.dataplane.throttle import Throttle
 from hotspare.domain.bandwidth import Bandwidth, Range
 from hotspare.domain.errors import Stopped
 
-from .jobs import MIB, make_job, make_plan
+from .jobs import MIB, make_job, make_plan, noise
 from .nbdservers import Servers
 
 SIZE = 2048 * MIB
 WINDOW_S = 10.0
-_WRITE = re.compile(r"^(\S+ \S+) connection=\d+ Write id=\d+ offset=\S+ count=(0x[0-9a-f]+)")
+_REQUEST = re.compile(r"^(\S+ \S+) connection=\d+ (\w+) id=\d+ offset=\S+ count=(0x[0-9a-f]+)")
 
 Write = tuple[float, int]
 
 
+def requests(log: Path, kind: str) -> list[Write]:
+    """When each request of a kind came to the server, in seconds, and its bytes."""
+    found = (_REQUEST.match(line) for line in log.read_text().splitlines())
+    return [(datetime.fromisoformat(m[1]).replace(tzinfo=UTC).timestamp(), int(m[3], 16))
+            for m in found if m and m[2] == kind]
+
+
 def writes(log: Path) -> list[Write]:
-    """When each write came to the target, in seconds, and its bytes."""
-    found = (_WRITE.match(line) for line in log.read_text().splitlines())
-    return [(datetime.fromisoformat(m[1]).replace(tzinfo=UTC).timestamp(), int(m[2], 16))
-            for m in found if m]
+    return requests(log, "Write")
 
 
 def means(seen: Sequence[Write]) -> list[float]:
@@ -53,12 +57,15 @@ class Transfers:
         self.logs: list[Path] = []
 
     def start(self, throttles: Sequence[Throttle], seconds: float,
-              follow: Callable[[], object] = lambda: None) -> None:
+              follow: Callable[[], object] = lambda: None, *faults: str) -> None:
+        """Copy for so long; ``faults`` are those of the target, as nbdkit is told them."""
         name = f"vd{len(self.logs)}"
         log = self._directory / f"{name}.log"
         self.logs.append(log)
         source = self._servers.nbdkit("-r", "pattern", str(SIZE))
-        sink = self._servers.nbdkit("--filter=log", "null", str(SIZE), f"logfile={log}")
+        filters = [x for x in faults if x.startswith("-")]
+        sink = self._servers.nbdkit("--filter=log", *filters, "null", str(SIZE), f"logfile={log}",
+                                    *(x for x in faults if not x.startswith("-")))
         job = make_job(make_plan(self._directory, source.export, SIZE, disk=name),
                        source.export, sink.export, throttles=throttles)
         end = time.monotonic() + seconds
@@ -123,6 +130,29 @@ def test_the_lower_limit_wins_beside_another_transfer(transfers: Transfers) -> N
         assert mean == pytest.approx(20 * MIB, rel=0.05)
 
 
+def test_neither_side_gets_more_when_blocks_turn_out_to_be_zero(servers: Servers,
+                                                                tmp_path: Path) -> None:
+    """The limit spares the way from the source, too: what is read counts, sent or not."""
+    limit, size = 8 * MIB, 120 * MIB
+    raw = tmp_path / "half-zero"
+    with raw.open("wb") as file:
+        for number in range(size // MIB):
+            file.write(noise(MIB // 2, number) + bytes(MIB // 2))
+    logs = tmp_path / "source.log", tmp_path / "sink.log"
+    source = servers.nbdkit("-r", "--filter=log", "--filter=noextents", "file", str(raw),
+                            f"logfile={logs[0]}")
+    sink = servers.nbdkit("--filter=log", "null", str(size), f"logfile={logs[1]}")
+    plan = make_plan(tmp_path, source.export, size)
+    assert plan.totals.data == size, "nothing is known to be zero before it is read"
+    result = copy_disk(make_job(plan, source.export, sink.export, throttles=[Throttle(limit)]),
+                       Control())
+    assert result.bytes_written == size // 2 and result.bytes_read == size
+    for mean in means(requests(logs[0], "Read")):
+        assert mean == pytest.approx(limit, rel=0.05)
+    for mean in means(requests(logs[1], "Write")):
+        assert mean == pytest.approx(limit / 2, rel=0.1)
+
+
 EDGE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC).timestamp()       # a Monday
 
 
@@ -155,3 +185,23 @@ def test_a_ranges_edge_acts_within_a_second(transfers: Transfers, before: int | 
     else:
         assert sum(size for _, size in late) / 3 <= after * MIB * 1.15
         assert sum(size for _, size in late) / 3 >= after * MIB * 0.6
+
+
+def test_what_a_target_refused_is_not_repeated_in_a_pause(transfers: Transfers,
+                                                          tmp_path: Path) -> None:
+    edge, broken = time.time() + 3.0, tmp_path / "broken"
+    throttle = Throttle(20 * MIB)
+
+    def follow() -> None:
+        now = time.time()
+        throttle.set_limit(0 if edge <= now < edge + 4 else 20 * MIB)
+        if edge - 0.15 < now < edge + 3:
+            broken.touch()
+        else:
+            broken.unlink(missing_ok=True)
+
+    transfers.start([throttle], 9, follow, "--filter=error", "error-pwrite=EIO",
+                    "error-pwrite-rate=100%", f"error-pwrite-file={broken}")
+    (seen,) = transfers.seen()
+    assert [at for at, _ in seen if at < edge] and [at for at, _ in seen if at > edge + 4]
+    assert not [at - edge for at, _ in seen if edge + 1 <= at < edge + 4]

@@ -4,12 +4,13 @@ instant is taken inside one, and one that would be held for too long is let go."
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from hotspare.platforms.libvirt import jobs
 
 from .rig import Rig, gated_end, hotspare, wait_for
 from .test_stop_resume import GATE, MIB, fill
+
+if TYPE_CHECKING:
+    from testbeds.kvm import Lab
 
 RATE = 2 * MIB
 EARLY = """
@@ -126,6 +130,9 @@ def test_a_range_of_zero_pauses_and_no_instant_is_taken_in_it(
     assert done > 0
     pause = pause_of(rig)
     assert (pause["code"], pause["fields"]["until"]) == ("pause.rule", edge + 60)
+    told = f"Paused until {datetime.fromtimestamp(edge + 60, UTC):%Y-%m-%d %H:%M} UTC"
+    assert told in pause["message"]
+    assert told in hotspare(rig.server, "rule", "show", rig.rule).out
 
     # a killed process finds the pause and its instant again
     rig.server.kill()
@@ -215,6 +222,68 @@ def test_a_pause_that_lasts_lets_the_instant_go(rig_factory: Callable[..., Rig],
     assert not ended["figures"]["full"] and ended["figures"]["compared"] == 0
 
 
+@pytest.fixture
+def small_scratch(lab: Lab) -> Iterator[Path]:
+    """A file system of 24 MiB at the source."""
+    place = lab.dir / "paused-scratch"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o",
+                    f"size=24m,uid={lab.a.identity.uid},mode=700", "none", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()
+
+
+def overwrite(rig: Rig, mib: int) -> None:
+    done = rig.guest.exec(f"dd if=/dev/urandom of=/data/big bs=1M count={mib} conv=notrunc,fsync")
+    assert done.rc == 0, done.err
+
+
+@pytest.mark.timeout(300)
+def test_a_pause_in_which_scratch_space_runs_low_lets_the_instant_go(
+        rig_factory: Callable[..., Rig], tmp_path: Path, small_scratch: Path) -> None:
+    gate = tmp_path / "gate"
+    rig = rig_factory(GATE.format(gate), boot="kernel", rate=1.0)
+    overwrite(rig, 24)
+    rig.protect()
+    with rig.server.client() as client:
+        client.edit_platform("site-a", {"options": {
+            "scratch_dir": str(small_scratch), "scratch_reserve": str(10 * MIB)}})
+        wait_for(lambda: client.platform("site-a")["state"] == "ok", 60, "it is checked anew")
+        first = client.start_rule(rig.rule)
+    gated_end(rig, first, gate)
+
+    overwrite(rig, 24)
+    edit(rig, ranges(rest=RATE))
+    with rig.server.client() as client:
+        task = client.start_rule(rig.rule)
+    wait_for(lambda: done_of(rig, task) > 4 * MIB, 60, "some of it is transferred")
+    # for twenty minutes, which is no reason to let it go
+    edit(rig, ranges(*(time.time() + 60 * minute for minute in range(20))))
+    wait_for(lambda: pause_of(rig) is not None, 5, "it is paused")
+    held, moved = instant(rig), written(rig)
+    assert held is not None
+    overwrite(rig, 20)                      # what is overwritten was not transferred yet
+    wait_for(lambda: instant(rig) is None, 30, "the instant is let go")
+    assert list(small_scratch.iterdir()) == [], "and its space is free"
+    assert rig.guest.running and pause_of(rig) is not None
+    with rig.server.client() as client:
+        [said] = [line for line in client.task_log(task) if line["code"] == "replicate.next-pass"]
+        assert said["fields"]["reason"] == "source.scratch-low" and said["level"] == "info"
+        assert client.rule(rig.rule)["live_task"] == task
+    assert written(rig) >= moved, "what was transferred is kept"
+
+    edit(rig, [])
+    ended, at_instant = gated_end(rig, task, gate)
+    assert rig.points()[2] == at_instant, "the newer instant"
+    figures = ended["figures"]
+    assert not figures["full"] and figures["compared"] == 0
+    assert rig.leftovers() == []
+    rig.check_images()
+
+
 @pytest.mark.timeout(300)
 def test_fast_transfer_off_and_lan_free(rig_factory: Callable[..., Rig], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
@@ -258,7 +327,8 @@ def test_fast_transfer_off_and_lan_free(rig_factory: Callable[..., Rig], tmp_pat
     with rig.server.client() as client:
         task = client.start_rule(rig.rule)
     wait_for(lambda: pause_of(rig) is not None, 20, "the machine's range pauses")
-    assert (pause_of(rig)["code"], pause_of(rig)["fields"]["until"]) == ("pause.machine", None)
+    assert (pause_of(rig)["code"], pause_of(rig)["fields"]["until"]) == (
+        "pause.machine-no-end", None)
     assert instant(rig) is None
     assert hotspare(rig.server, "machine", "set", "local", "--bandwidth", "none").exit == 0
     edit(rig, [])

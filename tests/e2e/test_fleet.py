@@ -22,6 +22,7 @@ from .rig import HOTSPARE, Rig, Server, hotspare, remove_replicas, wait_for
 
 if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab
+    from testbeds.postgres import Postgres
 
 MIB = 1 << 20
 BANDWIDTH = 2 * MIB
@@ -31,16 +32,20 @@ GATE = "replicate.before-publish#*:touch={}"
 class Control(Server):
     """``hotspare server`` as a process; machines reach it through ``way``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: str | None = None) -> None:
         super().__init__(directory)
         self.way = Cut(1)
+        self.database = database        # of PostgreSQL; None: SQLite
 
     def start(self, fault: str = "", fault_log: Path | None = None) -> Control:
+        environment = os.environ | {"HOTSPARE_ADMIN_PASSWORD": "canary-password-93f1"}
+        if self.database is not None:
+            environment["HOTSPARE_DATABASE"] = self.database
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
                 [HOTSPARE, "server", "--state-dir", str(self.state_dir), "--listen",
                  "127.0.0.1:0", "--json"], stdout=subprocess.PIPE, stderr=errors, text=True,
-                env=os.environ | {"HOTSPARE_ADMIN_PASSWORD": "canary-password-93f1"})
+                env=environment)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log.read_text()[-2000:]
@@ -92,8 +97,9 @@ class Machine:
 
 
 class Fleet:
-    def __init__(self, lab: Lab, guest: Guest, directory: Path) -> None:
-        self.control = Control(directory).start()
+    def __init__(self, lab: Lab, guest: Guest, directory: Path, database: str | None = None
+                 ) -> None:
+        self.control = Control(directory, database).start()
         self.rig = Rig(lab, self.control, guest)
         self.machines: dict[str, Machine] = {}
 
@@ -101,7 +107,7 @@ class Fleet:
         made = self.machines.setdefault(name, Machine(self.control, name))
         return made.start(fault)
 
-    def protect(self, machine: str, platforms: str) -> None:
+    def protect(self, machine: str, platforms: str, bandwidth: int = BANDWIDTH) -> None:
         """Register both hosts with the machine ``platforms``, and create the rule."""
         rig = self.rig
         with self.control.client() as client:
@@ -114,7 +120,7 @@ class Fleet:
                 "name": rig.rule, "source": "site-a", "vm": rig.guest.name, "target": "site-b",
                 "storage": rig.storage, "machine": machine, "bandwidth": [{
                     "days": [1, 2, 3, 4, 5, 6, 7], "start": 0, "end": 1440,
-                    "limit": BANDWIDTH}]})["id"]
+                    "limit": bandwidth}]})["id"]
 
     def start(self) -> int:
         with self.control.client() as client:
@@ -148,13 +154,16 @@ class Fleet:
 @pytest.fixture
 def fleet(lab: Lab, guest_factory: Callable[..., Guest], tmp_path: Path,
           request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """On SQLite, or with the parameter ``postgresql`` there."""
+    database = (request.getfixturevalue("postgres_url")
+                if getattr(request, "param", "") == "postgresql" else None)
     lab.a.start()
     lab.b.start()
     guest = guest_factory(boot="kernel", rate=1.0)
     guest.start()
     guest.wait_ready()
     guest.wait_agent()
-    made = Fleet(lab, guest, tmp_path)
+    made = Fleet(lab, guest, tmp_path, database)
     yield made
     if made.control.alive and getattr(request.node, "failed", False):
         print(made.rig.story())
@@ -241,10 +250,12 @@ def test_server_and_network_come_and_go(fleet: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("fleet", ["postgresql"], indirect=True)
 def test_a_rule_moves_and_goes_on_incrementally(fleet: Fleet, tmp_path: Path) -> None:
     rig, control = fleet.rig, fleet.control
     one, two = fleet.machine("m1"), fleet.machine("m2")
     wait_for(lambda: fleet.live("m1") and fleet.live("m2"), 20, "both machines are there")
+    fleet.fill(16)
     fleet.protect("m1", platforms="m1")
     full = rig.run()
     assert full["machine"] == "m1"
@@ -299,19 +310,20 @@ def test_a_machine_that_slept_writes_nothing(fleet: Fleet) -> None:
     assert hotspare(control, "rule", "move", rig.rule, "--machine", "m2").exit == 0
     ended = rig.ended(fleet.show(f"/rules/{rig.rule}")["live_task"])
     assert ended["machine"] == "m2"
-    fleet.fill(12)
+    points = rig.points()
+    fleet.fill(16)
+    time.sleep(max(0.0, stopped_at + 90.0 - time.monotonic()))     # a sleep of minutes
     running = fleet.start()
     fleet.transferred(fleet.machines["m2"], running, 0.2)
-    points = rig.points()
     held = jobs.find_job(rig.guest.domain())
     assert held is not None
     receivers = {d.name(): d.ID() for d in rig.lab.b.conn.listAllDomains()
                  if d.name().startswith("hs-rx-")}
-    time.sleep(max(0.0, stopped_at + 90.0 - time.monotonic()))     # a sleep of minutes
 
     one.signal(signal.SIGCONT)
     wait_for(lambda: one.task(task) is None, 30, "it hears that the task is not its own any more")
-    assert rig.points() == points
+    after = rig.points()
+    assert {n: after[n] for n in points} == points
     now = jobs.find_job(rig.guest.domain())
     with control.client() as client:
         still = client.task(running)
@@ -325,5 +337,61 @@ def test_a_machine_that_slept_writes_nothing(fleet: Fleet) -> None:
         line["code"] for line in fleet.show(f"/tasks/{running}/log")["items"])
     assert rig.numbers() == [1, 2, 3]
     assert one.stop() == 0
+    assert not [x for x in rig.leftovers() if not x.startswith("temporary")]
+    rig.check_images()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("fleet", ["postgresql"], indirect=True)
+def test_the_database_and_the_machine_restart_in_mid_transfer(
+        fleet: Fleet, postgres: Postgres) -> None:
+    rig, control = fleet.rig, fleet.control
+    one = fleet.machine("m1")
+    wait_for(lambda: fleet.live("m1"), 20, "the machine is there")
+    fleet.fill(24)
+    fleet.protect("m1", platforms="m1", bandwidth=MIB)
+
+    # PostgreSQL crashes, is away for a while and comes back: the transfer goes on meanwhile
+    task = fleet.start()
+    before = fleet.transferred(one, task, 0.1)
+    postgres.stop(signal.SIGQUIT)
+    after = fleet.transferred(one, task, 0.3)
+    assert after > before
+    postgres.start()
+
+    # SIGTERM of the machine: it lets everything at the source and the target go, and says so with
+    # exit code 0; the next process goes on where it was
+    before = fleet.transferred(one, task, 0.4)
+    shown = one.task(task)
+    assert shown is not None and shown["progress"] is not None
+    began = time.monotonic()
+    assert one.stop() == 0 and time.monotonic() - began < 10.0
+    assert not [d.name() for host in rig.lab.hosts.values() for d in host.conn.listAllDomains()
+                if d.name().startswith("hs-")]
+    one.start()
+    ended = rig.ended(task)
+    assert ended["figures"]["bytes_moved"] >= 2 * MIB, "it was not in the middle: no test"
+    assert before + ended["figures"]["bytes_moved"] <= shown["progress"]["total"] + 6 * MIB
+    points = rig.points()
+    assert list(points) == rig.numbers() == [1]
+
+    # kill -9 of the machine in mid-transfer, and the rule goes to another one: what the first left
+    # open is ended there
+    two = fleet.machine("m2")
+    wait_for(lambda: fleet.live("m2"), 20, "the second machine is there")
+    fleet.fill(12)
+    task = fleet.start()
+    fleet.transferred(one, task, 0.3)
+    one.signal(signal.SIGKILL)
+    one.stop()
+    assert jobs.find_job(rig.guest.domain()) is not None
+    assert hotspare(control, "rule", "move", rig.rule, "--machine", "m2").exit == 0
+    rig.ended(task, 10, outcome="stopped")
+    newest = wait_for(lambda: fleet.show(f"/rules/{rig.rule}")["live_task"], 10, "it begins there")
+    ended = rig.ended(newest)
+    assert ended["machine"] == "m2" and ended["figures"]["compared"] == 0
+    assert ended["figures"]["bytes_read"] <= 24 * MIB
+    assert two.task(newest) is None and rig.numbers() == [1, 2]
+    assert rig.points()[1] == points[1]
     assert not [x for x in rig.leftovers() if not x.startswith("temporary")]
     rig.check_images()

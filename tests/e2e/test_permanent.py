@@ -75,7 +75,7 @@ def test_straight_to_permanent_while_the_source_is_gone(rig_factory: Callable[..
         assert (done.json["kind"], done.json["outcome"]) == ("permanent", "warning")
         with rig.server.client() as client:
             codes = [line["code"] for line in client.task_log(done.json["id"])]
-        assert "remove.source-unreachable" in codes
+        assert "remove.source-left" in codes
     finally:
         rig.lab.a.start()
     replica = rig.lab.guest(rig.lab.b, rig.guest.name)

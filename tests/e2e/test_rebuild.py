@@ -110,6 +110,61 @@ def test_a_failover_outlives_the_database(rig_factory: Callable[..., Rig]) -> No
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("where", ["step.transfer.begin", "replicate.after-publish"])
+def test_a_database_that_is_lost_in_a_run(rig_factory: Callable[..., Rig], where: str) -> None:
+    """Killed in the middle, before or after the point is there: the DR machine still knows the
+    run, the new database does not. Nothing hangs, nothing is lost, nothing is left behind."""
+    rig = rig_factory(rate=20.0)
+    rig.protect()
+    rig.run()
+    rig.server.stop()
+    rig.server.start(fault=f"{where}:kill")
+    with rig.server.client() as client:
+        client.start_rule(rig.rule)
+    rig.server.wait_dead(60)
+    forget_database(rig)
+    rig.server.start()
+    registered(rig)
+    said = hotspare(rig.server, "admin", "rebuild", "site-b")
+    assert said.exit == 0, said.err
+    published = [1, 2] if where.endswith("after-publish") else [1]
+    with rig.server.client() as client:
+        [rule] = client.rules()
+    assert (rule["id"], rule["points"]) == (rig.rule_id, len(published))
+    rig.rule = rule["name"]
+    assert rig.run()["figures"]["full"] is False
+    assert rig.numbers() == [*published, published[-1] + 1]
+    assert rig.leftovers() == []
+    boots(rig, published[-1] + 1)
+
+
+@pytest.mark.timeout(600)
+def test_a_restore_finds_the_failover_before_the_schedule_runs(
+        rig_factory: Callable[..., Rig], tmp_path: Path) -> None:
+    """The backup says that the rule is idle and long due; its replica runs by now."""
+    rig = rig_factory(rate=20.0)
+    rig.protect(schedule={"kind": "interval", "every_s": 10})
+    rig.run()
+    backup = str(tmp_path / "backup")
+    assert hotspare(rig.server, "admin", "backup", backup, **PASSPHRASE).exit == 0
+    with rig.server.client() as client:
+        client.stop_rule(rig.rule)
+        rig.settled()
+        known = max(rig.numbers())
+        rig.ended(client.failover(rig.rule, known))
+    rig.server.stop()
+    done = hotspare(rig.server, "admin", "restore", backup, "--force", **PASSPHRASE)
+    assert done.exit == 0, done.err
+    rig.server.start()
+    with rig.server.client() as client:
+        wait_for(lambda: client.rule(rig.rule)["state"] == "temporary-failover", 60,
+                 "the failover is found")
+        assert client.rule(rig.rule)["failover_point"] == known
+        rig.ended(client.undo(rig.rule))
+    assert max(rig.numbers()) == known, "nothing ran meanwhile"
+
+
+@pytest.mark.timeout(600)
 def test_an_older_database_adopts_newer_points_and_deletes_none(
         rig_factory: Callable[..., Rig], tmp_path: Path) -> None:
     rig = rig_factory(rate=20.0)

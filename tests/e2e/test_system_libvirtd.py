@@ -61,10 +61,12 @@ class SystemHost:
             base=base, pairs=" ".join(f"{base}/{a}:{b}" for a, b in _PRIVATE.items()),
             python=sys.executable, reaper=reaper.__file__, libvirtd=need("libvirtd"))
         with (base / "log").open("wb") as log:
-            # The kernel ends all that is in the name space of processes together with its first.
+            # The kernel ends all that is in the name space of processes together with its first,
+            # and that one with us, whatever ends us.
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
-                 "--mount-proc", "--propagation", "private", "bash", "-c", script],
+                ["setpriv", "--pdeathsig", "KILL",
+                 "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+                 "--propagation", "private", "bash", "-c", script],
                 stdout=log, stderr=log, start_new_session=True)
         self.conn = wait_for(self._opened, 60, f"libvirtd answers, see {base}/log")
         pool = self.conn.storagePoolDefineXML(

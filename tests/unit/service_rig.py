@@ -238,6 +238,7 @@ class Served:
     url: str
     ca: Path
     fingerprint: str
+    http: uvicorn.Server
 
 
 @contextmanager
@@ -252,7 +253,8 @@ def served(made: Rig) -> Iterator[Served]:
     wait_until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Served(made, f"https://127.0.0.1:{port}", identity.ca, identity.fingerprint)
+        yield Served(made, f"https://127.0.0.1:{port}", identity.ca, identity.fingerprint,
+                     server)
     finally:
         made.services.context.hub.close()
         server.should_exit = True

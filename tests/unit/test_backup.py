@@ -248,6 +248,31 @@ def test_the_move_to_postgresql_takes_all_along(tmp_path: Path, postgres_url: st
     assert caught.value.code == "store.moved"
 
 
+def test_the_machine_of_hotspare_up_becomes_one_of_its_own(tmp_path: Path,
+                                                           postgres_url: str) -> None:
+    """Its rules and platforms go on with whoever is enrolled by its name."""
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    with rig(state) as made:
+        made.platforms()
+        made.rule()
+        with pytest.raises(Refused) as caught:
+            made.services.fleet.enrol(ADMIN, "local", "00" * 32)
+        assert caught.value.code == "machine.own-process"
+    care.migrate(state, None, postgres_url)
+    services = Services.open(state, database=postgres_url)      # hotspare server
+    try:
+        real = services.context.uptime
+        for later in (0.0, 14.0, 28.0):
+            services.context.uptime = lambda later=later: real() + later  # type: ignore[misc]
+            services.machines.watch()
+        [machine] = services.machines.list(ADMIN).items
+        assert (machine.name, machine.live) == ("local", False)
+        assert services.fleet.enrol(ADMIN, "local", "00" * 32).machine == "local"
+    finally:
+        services.close()
+
+
 def test_a_value_that_the_new_database_does_not_take_changes_nothing(
         tmp_path: Path, postgres_url: str) -> None:
     with rig(tmp_path) as made, made.services.context.change() as change:
@@ -290,6 +315,67 @@ def test_what_an_older_version_wrote_is_brought_to_this_ones_schema(
                     rule = conn.execute(sa.select(schema.rule)).one()
                 assert rule.schedule == {"kind": "interval", "every_s": 900}
                 assert rule.bandwidth[0]["limit"] == 1000
+
+
+def test_a_newer_versions_database_is_not_backed_up_in_part(state: Path, tmp_path: Path,
+                                                            database: str | None) -> None:
+    """What it keeps in tables that are not known here would be missing, and nobody would know."""
+    def become(version: str) -> str:
+        with closing(open_store(state, database)) as store, store.write() as conn:
+            before = conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
+            conn.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+            return str(before)
+
+    before = become("9999")
+    try:
+        with pytest.raises(Refused) as caught:
+            care.backup(state, database, tmp_path / "b", PASS)
+        assert caught.value.code == "store.newer"
+        assert [p.name for p in tmp_path.iterdir()] == ["state"]
+    finally:
+        become(before)
+
+
+def test_a_newer_versions_backup_is_refused(state: Path, tmp_path: Path, database: str | None,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    from hotspare.store import dump as module
+
+    with monkeypatch.context() as newer:
+        newer.setattr(module, "revision", lambda _: "9999")
+        newer.setattr(module, "is_known", lambda _: True)
+        care.backup(state, database, tmp_path / "b", PASS)
+    before = content(state, database)
+    for folder, url, force in ((state, database, True), (tmp_path / "new", None, False)):
+        with pytest.raises(Refused) as caught:
+            care.restore(folder, url, tmp_path / "b", PASS, force)
+        assert caught.value.code == "store.newer"
+    assert content(state, database) == before
+    Services.open(state, database=database).close()
+
+
+def test_a_backup_of_a_database_that_was_left_brings_it_back(tmp_path: Path,
+                                                             postgres_url: str) -> None:
+    """As store.moved says: to come back, restore a backup."""
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    with rig(state) as made:
+        made.platforms()
+    care.migrate(state, None, postgres_url)
+    care.backup(state, None, tmp_path / "b", PASS)
+    care.restore(state, None, tmp_path / "b", PASS, True)
+    Services.open(state).close()
+
+
+@pytest.mark.parametrize("where", ["none/b", "b/b", "folder"])
+def test_a_file_that_cannot_be_written_is_named(state: Path, tmp_path: Path, where: str,
+                                                database: str | None) -> None:
+    (tmp_path / "b").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(HotspareError) as caught:
+        care.backup(state, database, tmp_path / where, PASS, True)
+    assert caught.value.code == "backup.file"
+    assert caught.value.fields["path"] == str(tmp_path / where)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "folder", "state"]
 
 
 def hotspare(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,65 @@ def test_a_sound_machine_has_no_fault(state: Path) -> None:
     assert {f.check for f in examine(machine)} == {
         "packages", "time zones", "rights", "space", "open files", "database", "certificates",
         "port", "settings", "clock"}
+
+
+def test_packages(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(state)
+    assert {s for s, _ in codes(machine, "packages")} == {"ok"}
+    real = doctor.importlib.import_module
+
+    def without_libvirt(name: str) -> Any:
+        if name == "libvirt":
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", without_libvirt)
+    monkeypatch.setenv("PATH", str(state))          # neither ssh nor qemu-img nor nbdkit
+    missing = {f.code: f for f in found(machine, "packages") if f.state != "ok"}
+    assert {c: f.state for c, f in missing.items()} == {
+        "doctor.module-missing": "fault", "doctor.ssh-missing": "fault",
+        "doctor.qemu-img-missing": "warning", "doctor.nbdkit-missing": "warning"}
+    assert "python3-libvirt" in missing["doctor.module-missing"].text.remedy
+    assert "openssh-client" in missing["doctor.ssh-missing"].text.remedy
+    monkeypatch.setattr(doctor.importlib, "import_module", real)
+    monkeypatch.setattr("libvirt.getVersion", lambda: 7_000_000)
+    assert ("fault", "doctor.libvirt-old") in codes(machine, "packages")
+
+
+def test_what_a_machine_is_decides_what_is_looked_at(tmp_path: Path) -> None:
+    """A control server alone needs no libvirt, a DR machine alone has no database."""
+    folder = tmp_path / "state"
+    assert doctor.role_of(folder, None) == "all"
+    folder.mkdir(0o700)
+    (folder / "hotspare.db").touch()
+    assert doctor.role_of(folder, None) == "server"
+    (folder / "machine").mkdir()                    # hotspare up has one
+    assert doctor.role_of(folder, None) == "all"
+    assert doctor.role_of(tmp_path, "postgresql://h/d") == "server"
+    (tmp_path / "worker.json").touch()
+    assert doctor.role_of(tmp_path, None) == "worker"
+
+    def checks(role: Any) -> set[str]:
+        machine = Machine(tmp_path / "none", role=role, listen=f"127.0.0.1:{free_port()}")
+        return {f.check for f in examine(machine)}
+
+    assert checks("server") == {"time zones", "rights", "space", "open files", "database",
+                                "certificates", "port", "clock"}
+    assert checks("worker") == {"packages", "time zones", "rights", "space", "open files",
+                                "settings", "server", "clock"}
+
+
+def test_a_check_that_hangs_is_a_finding_and_the_others_go_on(
+        state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ever = threading.Event()
+    monkeypatch.setattr(doctor, "_CHECK_S", 0.3)
+    monkeypatch.setattr(doctor.os, "statvfs", lambda _: ever.wait())    # as on a dead NFS server
+    began = time.monotonic()
+    findings = [(f.check, f.state, f.code) for f in examine(Machine(state))]
+    ever.set()
+    assert ("space", "fault", "doctor.hangs") in findings
+    assert findings[-1][0] == "clock"
+    assert time.monotonic() - began < 10.0
 
 
 def test_rights(state: Path) -> None:
@@ -144,6 +205,52 @@ def test_a_port_that_is_taken(state: Path) -> None:
     assert codes(Machine(state, listen=listen), "port") == [("ok", "doctor.port-free")]
 
 
+@pytest.mark.parametrize(("listen", "code"), [
+    ("nonsense", "server.address"), ("127.0.0.1:x", "server.address"),
+    ("127.0.0.1:99999", "server.address"), ("no-such-host.invalid:1", "doctor.port-taken"),
+    ("192.0.2.1:8443", "doctor.port-taken")])
+def test_an_address_that_cannot_be_listened_at(state: Path, listen: str, code: str) -> None:
+    [only] = found(Machine(state, listen=listen), "port")
+    assert (only.state, only.code) == ("fault", code)
+    assert only.text.remedy and listen in only.text.message
+
+
+def test_a_server_that_runs_and_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "state"
+    process = spawn_up(folder)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(doctor, "_ANSWER_S", 0.5)
+        [only] = found(Machine(folder), "port")
+        assert (only.state, only.code) == ("fault", "doctor.no-answer")
+        assert codes(Machine(folder), "database") == [("ok", "doctor.database")]
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_look_at_the_lock_refuses_no_server_that_starts(state: Path) -> None:
+    """systemd would not start it again: what it ends with is no fault that passes."""
+    from hotspare.server.process import only_one
+
+    held = threading.Event()
+
+    def look() -> None:
+        with only_one(state):
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    with only_one(state):
+        pass
+    thread.join()
+
+
 def test_a_server_that_runs_is_asked(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     process = spawn_up(folder)
@@ -196,9 +303,12 @@ def test_kvm_is_never_waited_for(state: Path, tmp_path: Path,
     monkeypatch.setattr(doctor.sys, "executable", str(sleeper))
     monkeypatch.setattr(doctor, "_PROBE_S", 0.3)
     assert codes(machine, "KVM") == [("warning", "doctor.kvm-hangs")]
-    sleeper.write_text("#!/bin/sh\necho Permission denied >&2\nexit 1\n")
+    sleeper.write_text("#!/bin/sh\necho No such device >&2\nexit 1\n")
     [only] = found(machine, "KVM")
-    assert (only.code, only.fields) == ("doctor.kvm-unusable", {"error": "Permission denied"})
+    assert (only.code, only.fields) == ("doctor.kvm-unusable", {"error": "No such device"})
+    assert "20 s" in only.text.remedy           # what libvirt's own tries cost each receiver
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert codes(machine, "KVM") == [("warning", "doctor.kvm-rights")]
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
@@ -210,20 +320,21 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
 
 
 def test_what_is_bad_has_a_remedy() -> None:
-    good = {"doctor.clock-unknown", "doctor.no-state"}
+    good = {"doctor.clock-unknown", "doctor.no-state", "doctor.rights", "doctor.zones"}
     for code in texts.TEXTS:
         bad = code.rpartition("-")[2] in {"missing", "old", "low", "few", "ended", "ends", "taken",
-                                          "unreachable", "large", "alone", "hangs", "unusable"}
+                                          "unreachable", "large", "alone", "hangs", "unusable",
+                                          "answer", "rights", "inodes", "writable", "zones"}
         if bad and code not in good:
             assert catalogue()[code].remedy, code
 
 
 def test_the_command(state: Path) -> None:
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, language: str = "en") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "hotspare.cli.main", "doctor", "--state-dir", str(state),
              "--listen", f"127.0.0.1:{free_port()}", *args], capture_output=True, text=True,
-            check=False, timeout=120, env=os.environ | {"HOTSPARE_LANG": "en"})
+            check=False, timeout=120, env=os.environ | {"HOTSPARE_LANGUAGE": language})
 
     done = run("--json", "--role", "server")
     assert done.returncode == 0, done.stdout
@@ -234,3 +345,28 @@ def test_the_command(state: Path) -> None:
     done = run("--role", "server")
     assert done.returncode == 1
     assert f"chmod go-rwx {state / 'secret.key'}" in done.stdout
+    done = run("--role", "server", language="zh-CN")
+    assert done.returncode == 1
+    assert f"其他用户可以读取 {state / 'secret.key'}" in done.stdout
+    assert f"请执行：chmod go-rwx {state / 'secret.key'}" in done.stdout
+    done = run("--role", "server", "--json", language="zh-CN")
+    assert "请执行" in next(line["remedy"] for line in json.loads(done.stdout)
+                         if line["code"] == "doctor.readable")
+
+
+def test_few_files_and_a_bad_settings_file(state: Path, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    machine = Machine(state)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        assert codes(machine, "open files") == [("warning", "doctor.files-few")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    bad = tmp_path / "worker.toml"
+    bad.write_text("max_tasks = many")
+    monkeypatch.setenv("HOTSPARE_WORKER_CONFIG", str(bad))
+    assert [s for s, _ in codes(machine, "settings")] == ["fault"]
+    assert {s for s, _ in codes(machine, "space")} == {"ok"}, "it is told once"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,3 +145,38 @@ def test_only_administrators_let_machines_in(made: FleetRig, cli: Cli) -> None:
         assert cli.json(*words, code=5, HOTSPARE_TOKEN=token)["error"]["code"] == "auth.role"
     error = cli.json("rule", "move", "none", "--machine", "local", code=3, HOTSPARE_TOKEN=token)
     assert error["error"]["code"] == "rule.not-found"
+
+
+def test_a_copy_of_a_machine_and_two_that_share_a_directory(
+        made: FleetRig, cli: Cli, spawn: Spawn, tmp_path: Path) -> None:
+    """Two processes of one identity: one of them ends and says why; and two machines of one host
+    need a temporary directory each."""
+    state, copy, shared = tmp_path / "m1", tmp_path / "copy", tmp_path / "shared"
+
+    def start(name: str, *more: str) -> Process:
+        code = cli("machine", "enrol", name).stdout.strip()
+        return spawn("--server", made.served.url, "--name", name, "--enrol", "-", "--state",
+                     str(tmp_path / name), *more, text=code + "\n")
+
+    one = start("m1", "--temp-dir", str(shared))
+    assert "DR machine m1 works for" in one.line(), one.ended()
+    again = spawn("--state", str(state))
+    code, _, said = again.ended()
+    assert code == 4 and "runs on the state directory" in said
+    code, _, said = start("m2", "--temp-dir", str(shared)).ended()
+    assert code == 4 and "Another DR machine works in the temporary directory" in said
+    assert "DR machine m2 works for" in spawn("--state", str(tmp_path / "m2")).line()
+    wait_until(lambda: {m.name for m in made.services.machines.list(ADMIN).items if m.live}
+               >= {"m1", "m2"})
+
+    # nobody else of the host reads anything of it
+    for path in (state, *state.rglob("*"), shared):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+    shutil.copytree(state, copy, ignore=shutil.ignore_patterns("*.sock"))
+    second = spawn("--state", str(copy), "--temp-dir", str(tmp_path / "other"))
+    assert "DR machine m1 works for" in second.line()
+    code, _, said = one.ended()
+    assert code == 5 and "Another process speaks for the DR machine m1" in said
+    assert "delete its state directory" in said
+    assert second.process.poll() is None

@@ -46,6 +46,7 @@ def test_one_rule_for_each_machine_with_the_same_settings(here: Rig) -> None:
         "all", 3, {"stopped": 3}, [])
     assert (made.settings["retention"], made.settings["networks"]) == (5, {"default": "lan"})
     assert names(here, group="ALL") == ["all-web0", "all-web1", "all-web2"]
+    assert (made.source_name, made.target_name) == ("src", "dst")
     view = here.services.rules.get(VIEWER, "all-web1")
     assert (view.group, view.group_name, view.vm_name, view.replica_name) == (
         made.id, "all", "web1", "web1")
@@ -65,9 +66,10 @@ def test_all_or_nothing_with_each_fault_at_its_machine(here: Rig) -> None:
     assert "vms.web0" not in caught.value.fields
     assert names(here) == ["first"]
     assert here.services.groups.list(VIEWER).items == []
-    with pytest.raises(HotspareError) as caught:
-        create(here, "all", ["web0", "uuid-0"])             # the same machine twice
-    assert (caught.value.code, caught.value.fields["field"]) == ("rule.exists", "vms.uuid-0")
+    for same in ("web0", "uuid-0"):
+        with pytest.raises(HotspareError) as caught:
+            create(here, "all", ["web0", same])
+        assert (caught.value.code, caught.value.fields["field"]) == ("group.twice", f"vms.{same}")
     assert names(here) == ["first"]
     create(here, "all", ["web0", "web2"])
     with pytest.raises(HotspareError) as caught:
@@ -83,10 +85,25 @@ def test_a_machines_name_that_no_rule_may_have_is_made_fit(here: Rig) -> None:
     assert names(here) == ["g-a_b_c" + "x" * 57]
 
 
+def test_machines_that_share_a_name_get_rules_of_different_names(here: Rig) -> None:
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(schema.platform_vm).values(name="web" + "x" * 80))
+        change.conn.execute(sa.update(schema.platform_vm).where(
+            schema.platform_vm.c.ref == "uuid-2").values(name="WEB" + "x" * 80))
+    with pytest.raises(HotspareError) as caught:
+        create(here, "g", ["web" + "x" * 80, "uuid-2"])
+    assert caught.value.code == "vm.ambiguous"
+    with pytest.raises(HotspareError) as caught:    # their replicas would share it too
+        create(here, "g", ["uuid-0", "uuid-1"])
+    assert caught.value.code == "rule.replica-name-taken"
+    create(here, "g", ["uuid-0", "uuid-2"])
+    assert sorted(names(here)) == ["g-WEB" + "x" * 54 + "-2", "g-web" + "x" * 59]
+
+
 def test_actions_on_a_group_and_on_a_selection(here: Rig) -> None:
     create(here, schedule=Schedule("interval", 900))
     rules = here.services.rules
-    members = here.services.groups.members(VIEWER, "all")
+    members = here.services.groups.members(OPERATOR, "all")
     assert len(members) == 3
     done = rules.act(OPERATOR, "start", members)
     assert all(d.ok for d in done)

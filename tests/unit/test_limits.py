@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -241,6 +243,34 @@ def test_the_server_changes_until_the_file_changes(tmp_path: Path, database: str
         assert limits(here) == (4, 4 * MIB)
 
 
+def test_so_is_the_number_of_rules_of_a_host(tmp_path: Path, database: str | None) -> None:
+    """One number for the whole fleet: whoever changed it last has set it."""
+    def in_force() -> tuple[int, int]:
+        view = here.services.settings.get(VIEWER)
+        return view.max_tasks_per_host, view.in_force
+
+    with yard(tmp_path, database) as here:
+        here.machine("m", max_tasks=8, max_tasks_per_host=6)
+        assert in_force() == (6, 6)
+        here.services.settings.set(ADMIN, 3)
+        here.machine("m", max_tasks=8, max_tasks_per_host=6)    # a restart with the same file
+        here.machine("other", max_tasks=2)                      # a file that does not name it
+        assert in_force() == (3, 3)
+        tasks = here.start_all(here.rules(9, "a", "t", "m"))
+        assert len(here.tasks()) == 3
+        here.machine("other", max_tasks=2, max_tasks_per_host=20)
+        assert in_force() == (20, 8), "lowered"
+        assert here.services.settings.get(VIEWER).warnings[0]["code"] == "limits.per-host-lowered"
+        assert len(here.tasks()) == 8, "it acts at once"
+        here.machine("other", max_tasks=2)                      # the line was removed
+        assert in_force() == (4, 4)
+        for task in list(tasks)[:5]:
+            here.end(task)
+        assert len(here.tasks()) == 4
+        audited = [a for a in here.services.users.audit(ADMIN).items if a.action == "settings.set"]
+        assert [a.detail.get("machine") for a in audited].count("other") == 2
+
+
 def test_bandwidth_of_a_machine_is_kept_the_same_way(tmp_path: Path) -> None:
     with yard(tmp_path) as here:
         weekend = Bandwidth("Asia/Shanghai", parse("sat,sun 1MiB"))
@@ -274,6 +304,48 @@ def test_a_change_that_would_exceed_the_budget_is_refused(tmp_path: Path) -> Non
         assert audited.count("machine.set") == 1
 
 
+def test_two_operators_cannot_exceed_the_budget_together(tmp_path: Path,
+                                                         database: str | None) -> None:
+    """Each of the two changes is right by itself."""
+    with yard(tmp_path, database) as here:
+        here.machine("m")
+        changes = [{"max_tasks": 8}, {"transfer_buffer": 8 * MIB}]
+
+        def change(values: dict[str, int], together: Barrier) -> str:
+            together.wait(10.0)
+            try:
+                here.services.machines.set(ADMIN, "m", **values)
+            except HotspareError as error:
+                return error.code
+            return "ok"
+
+        for _ in range(10):
+            here.services.machines.set(ADMIN, "m", max_tasks=4, transfer_buffer=4 * MIB)
+            together = Barrier(2)
+            with ThreadPoolExecutor(2) as pool:
+                ended = sorted(pool.map(change, changes, [together] * 2))
+            assert ended == ["limits.buffer", "ok"]
+            tasks, buffer = limits(here)
+            assert tasks * buffer == 32 * MIB
+
+
+def test_two_operators_set_the_first_value_of_a_setting_at_once(tmp_path: Path,
+                                                                database: str | None) -> None:
+    with yard(tmp_path, database) as here:
+        here.machine("m", max_tasks=16, transfer_buffer=2 * MIB)
+        together = Barrier(4)
+
+        def change(value: int) -> int:
+            together.wait(10.0)
+            return int(here.services.settings.set(ADMIN, value).max_tasks_per_host)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(change, range(5, 9))) == list(range(5, 9))
+        assert here.services.settings.get(VIEWER).max_tasks_per_host in range(5, 9)
+        audited = [a.action for a in here.services.users.audit(ADMIN).items]
+        assert audited.count("settings.set") == 4
+
+
 # --- the file ------------------------------------------------------------------------------------
 
 
@@ -285,9 +357,10 @@ def read(path: Path, text: str) -> configuration.Configuration:
 def test_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "worker.toml"
     found = read(file, 'max_tasks = 8\ntransfer_buffer = "512KiB"\ntemp_dir = "/srv/t"\n'
+                       'max_tasks_per_host = 6\n'
                        'time_zone = "Europe/Berlin"\nbandwidth = ["mon-fri 09:00-18:00 10MiB"]\n')
     assert found == configuration.Configuration(Path("/srv/t"), Configured(8, 512 * 1024, Bandwidth(
-        "Europe/Berlin", (Range((1, 2, 3, 4, 5), 540, 1080, 10 * MIB),))))
+        "Europe/Berlin", (Range((1, 2, 3, 4, 5), 540, 1080, 10 * MIB),)), 6))
     assert decode(Configured, encode(found.configured)) == found.configured
     monkeypatch.setenv(configuration.VARIABLE, str(file))
     assert configuration.read() == found
@@ -303,7 +376,8 @@ def test_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("bk_tsk_thd = 4", "config.old-name", {"new": "max_tasks"}),
     ("i2vp_transbuffer = 4", "config.old-name", {"new": "transfer_buffer"}),
     ("Max_ThreadNum_PerHost = 4", "config.old-name", {"new": "max_tasks_per_host"}),
-    ("max_tasks_per_host = 4", "config.server-setting", {}),
+    ("max_tasks_per_host = 65", "limits.per-host", {}),
+    ('max_tasks_per_host = "4"', "config.value", {}),
     ("tasks = 4", "config.unknown", {"key": "tasks"}),
     ('max_tasks = "4"', "config.value", {"key": "max_tasks"}),
     ("max_tasks = true", "config.value", {}),

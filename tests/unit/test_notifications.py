@@ -240,6 +240,28 @@ def test_a_lost_machine_and_its_return_are_told(state: Path) -> None:
         assert "(1) show invalid" in web.bodies[0]["message"]
 
 
+def test_a_name_cannot_bring_headers_of_its_own(state: Path) -> None:
+    """Names are checked when they are given; here one got past that."""
+    clock, box = Time(), Mailbox()
+    with mail_server(box) as port, hook() as web, opened(state, clock) as services:
+        services.notifications.add(ADMIN, name="post", url=(
+            f"mailto://127.0.0.1:{port}/?from=hotspare@example.org&to=ops@example.org"))
+        services.notifications.add(ADMIN, name="hook", url=web.url)
+        evil = "m1\r\nBcc: thief@example.org\r\n\r\n<script>alert(1)</script>"
+        lose(services, evil)
+        clock.now += 3
+        services.sender.send_due()
+        (mail,), (told,) = box.got, web.bodies
+        assert mail["bcc"] is None and mail["to"] == "ops@example.org"
+        assert "\n" not in mail["subject"] and "Bcc: thief" in mail["subject"]
+        assert all("thief" not in str(value) for name, value in mail.items() if name != "Subject")
+        html = mail.get_body(("html",))
+        assert html is None or "<script>" not in html.get_content()
+        assert "\n" not in told["title"]
+        shown = {c.name: c.last_error for c in services.notifications.list(ADMIN).items}
+        assert shown == {"post": "", "hook": ""}
+
+
 def test_a_hundred_failures_at_once_are_one_message(state: Path) -> None:
     clock = Time()
     with hook() as web, opened(state, clock) as services:
@@ -391,6 +413,73 @@ def test_one_that_cannot_be_told_does_not_hold_up_the_others(
         clock.now += 86400
         services.sender.send_due()
         assert waiting(services) == 0
+
+
+def test_those_that_failed_come_after_those_that_work(state: Path) -> None:
+    clock, order = Time(), []
+
+    def half(**message: Any) -> dict[str, Any]:
+        order.append(message["url"][-1])
+        return {"failed": "" if message["url"].endswith("5") else "no"}
+
+    with opened(state, clock) as services:
+        for n in range(1, 6):
+            services.notifications.add(ADMIN, name=f"c{n}", url=f"json://127.0.0.1/{n}")
+        mine = Sender(services.context, half)
+        lose(services, "m1")
+        clock.now += 3
+        mine.send_due()
+        assert sorted(order) == ["1", "2", "3", "4", "5"]
+        order.clear()
+        lose(services, "m2")
+        clock.now += 61
+        assert mine.send_due() == 0.0, "there is more"
+        assert len(order) == 3 and "5" in order[:2], "of what failed, two at a time"
+        mine.send_due()
+        assert sorted(order) == ["1", "2", "3", "4", "5"]
+
+
+def test_a_clock_that_is_put_back_holds_nothing_up(state: Path) -> None:
+    clock = Time()
+    with hook() as web, opened(state, clock) as services:
+        services.notifications.add(ADMIN, name="ops", url=web.url)
+        lose(services, "m1")
+        clock.now -= 10 * 86400             # it was ten days ahead when the message was put in
+        services.sender.send_due()
+        assert [b["title"] for b in web.bodies] == ["Hotspare: DR machine lost: m1"]
+        clock.now -= 10 * 86400             # and again after one was sent
+        lose(services, "m2")
+        clock.now += 3
+        services.sender.send_due()
+        assert waiting(services) == 0 and len(web.got) == 2
+
+
+def test_a_database_that_takes_nothing_does_not_send_it_again_and_again(
+        state: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk, say: the message went out, and cannot be taken out of the outbox."""
+    clock = Time()
+    with hook() as web, opened(state, clock) as services:
+        services.notifications.add(ADMIN, name="ops", url=web.url)
+        lose(services, "m1")
+        with services.context.store.write() as conn:
+            conn.exec_driver_sql(
+                "CREATE TRIGGER full_disk BEFORE DELETE ON delivery BEGIN"
+                " SELECT RAISE(ABORT, 'database or disk is full'); END")
+        for _ in range(5):
+            clock.now += 61
+            services.sender.send_due()
+        assert len(web.got) == 1 and "could not be recorded" in caplog.text
+        lose(services, "m2")                # what is new is told all the same, once
+        for _ in range(3):
+            clock.now += 61
+            services.sender.send_due()
+        assert [b["title"] for b in web.bodies] == [
+            "Hotspare: DR machine lost: m1", "Hotspare: DR machine lost: m2"]
+        with services.context.store.write() as conn:
+            conn.exec_driver_sql("DROP TRIGGER full_disk")
+        clock.now += 61
+        services.sender.send_due()
+        assert (len(web.got), waiting(services)) == (2, 0)
 
 
 # --- crashes -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 
 from hotspare.domain.errors import Refused, Retry
 from hotspare.store import Store, schema
-from hotspare.store.engine import parse_url
+from hotspare.store.engine import named, parse_url
 from testbeds.postgres import Postgres
 
 T = schema.setting
@@ -170,3 +171,29 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> No
     with pytest.raises(Refused) as caught:
         parse_url(url)
     assert "canary" not in str(caught.value)
+
+
+def test_a_second_control_server_is_refused_while_the_first_lives(
+        store: Store, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would show the machines that talk to the other as lost."""
+    from hotspare.server import control
+
+    monkeypatch.setattr(control, "ALONE_S", 0.5)
+    with store.read() as conn:
+        conn.execute(sa.select(T))
+    control._check_alone(named(postgres_url, "hotspare-server"))    # who only looks is none
+    first = Store(named(postgres_url, "hotspare-server"))
+    with first.read() as conn:
+        conn.execute(sa.select(T))
+    settings = control.Settings(tmp_path / "second", "127.0.0.1:0", database=postgres_url)
+    with pytest.raises(Retry) as caught:        # its pool keeps a connection
+        control.run(settings)
+    assert caught.value.code == "store.shared"
+    assert not (tmp_path / "second" / "secret.key").exists()
+    monkeypatch.setattr(control, "ALONE_S", 20.0)
+    threading.Timer(0.5, first.close).start()   # it is waited for, as after a restart
+    control._check_alone(named(postgres_url, "hotspare-server"))
+    for url in ("sqlite:////a", "postgresql://u:p%40@h/d?host=/s"):
+        assert parse_url(named(url, "x")).password == parse_url(url).password
+    with pytest.raises(Refused):
+        named("mysql://h/d", "x")

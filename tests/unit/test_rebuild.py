@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def test_a_copy_of_a_replica_in_another_storage_is_not_believed(here: Rig) -> No
     assert "rebuild.elsewhere" in codes(here, rule=RULE)
 
 
+def test_two_targets_each_give_their_own_rules(here: Rig) -> None:
+    """A copy of a replica on another platform, in a storage of the same name, is not believed."""
+    rebuild(here, found(points=5))
+    rebuild(here, found("bbbbbbbb", vm="uuid-1", points=2), platform="src")
+    rules = {r.id: r for r in here.services.rules.list(ADMIN).items}
+    assert {i: (r.target_name, r.points) for i, r in rules.items()} == {
+        RULE: ("dst", 5), "bbbbbbbb": ("src", 2)}
+    # The machine is asked for the key of each replica; the player has none of the other rule's.
+    task = here.services.rebuild.start(ADMIN, "src")
+    here.ended(task)
+    with here.services.context.change() as change:
+        from hotspare.services.rebuild import adopt
+
+        row = change.conn.execute(sa.select(schema.task).where(schema.task.c.id == task)).one()
+        adopt(change, row, found(RULE, points=1, epoch=9))
+    rule = here.services.rules.get(ADMIN, RULE)
+    assert (rule.points, rule.epoch, rule.target_name) == (5, 1, "dst")
+    assert "rebuild.elsewhere" in codes(here, rule=RULE)
+
+
 def test_a_failover_that_stands_is_shown_and_can_be_undone(here: Rig) -> None:
     ident = here.rule()
     here.run(ident)
@@ -122,6 +143,24 @@ def test_a_failover_that_stands_is_shown_and_can_be_undone(here: Rig) -> None:
     assert here.state(ident) == "finished"
 
 
+def test_a_replica_that_runs_is_not_taken_for_its_own_source(here: Rig) -> None:
+    """The inventory of its target lists it, as the machine that it is a copy of."""
+    target = here.services.platforms.get(ADMIN, "dst").id
+    with here.services.context.change() as change:
+        change.conn.execute(sa.insert(schema.platform_vm).values(
+            platform=target, ref="uuid-9", name="web9", power="running", size=1 << 30,
+            protectable=True, reason="", fields={}))
+    replica = found(vm="uuid-9", running=True)
+    assert replica.running is not None
+    same = replace(replica, running=replace(replica.running, ref="uuid-9"))
+    for _ in range(2):                  # also when the rule is known
+        rebuild(here, same)
+        assert here.services.rules.get(ADMIN, RULE).source_name == "unknown source"
+    # On one and the same host the replica has an id of its own: there the target is the source.
+    rebuild(here, replica)
+    assert here.services.rules.get(ADMIN, RULE).source_name == "dst"
+
+
 def test_a_run_that_is_under_way_reads_the_target_itself(here: Rig) -> None:
     ident = here.rule()
     here.player.hold.set()
@@ -130,6 +169,7 @@ def test_a_run_that_is_under_way_reads_the_target_itself(here: Rig) -> None:
     rebuild(here, found(ident, epoch=9, running=True))
     assert here.state(ident) == "running"
     assert here.services.rules.get(ADMIN, ident).epoch == 1
+    assert "rebuild.busy" in codes(here, rule=ident), "it says that it was left out"
     here.player.hold.clear()
     assert here.ended(task).outcome == "ok"
 
@@ -239,3 +279,22 @@ def test_after_a_restore_all_targets_are_read_at_the_start(
     finally:
         services.stop()
         services.close()
+
+
+def test_after_a_restore_the_schedule_waits_for_the_targets(
+        tmp_path: Path, database: str | None) -> None:
+    """A run that is long due would hide a failover that stands at the target."""
+    from hotspare.services import restored
+
+    with rig(tmp_path, database=database) as made:
+        made.platforms()
+        ident = made.rule(interval_s=10)
+        made.run(ident)
+        with made.services.context.change() as change:
+            restored.settle(change)
+            change.conn.execute(sa.update(schema.rule).values(next_run_at=change.now - 3600))
+    with rig(tmp_path, database=database) as made:
+        made.player.replicas = [found(ident, running=True)]
+        made.services.start()
+        wait_until(lambda: made.state(ident) == "temporary-failover")
+        assert [t.kind for t in made.player.begun] == ["rebuild"]

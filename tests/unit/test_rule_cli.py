@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def test_all_settings_go_there_and_back(cli: Cli) -> None:
     assert "rule move www" in moved.stderr
     assert cli.json("rule", "edit", "www", "--by-hand")["schedule"] is None
     cli("rule", "edit", "www", "--by-hand", "--daily", "02:30", code=2)
+    several = cli("rule", "create", "x", "--vm", "web1", *PLACE[:4], "--storage", "defalt",
+                  "--temp-dir", "x", code=2).stderr
+    assert "no storage defalt on dst" in several and "Known there: default, lvm" in several
+    assert "absolute path" in several                       # each cause with its remedy
     missing = cli.json("rule", "create", "x", "--vm", "web1", code=2)
     assert {"source", "target", "storage"} <= set(missing["error"]["fields"])
 
@@ -80,7 +85,15 @@ def test_a_group_from_a_template(server: Served, cli: Cli) -> None:
     assert (made["rules"], made["settings"]["retention"]) == (2, 5)
     assert "2 stopped" in cli("group", "list").stdout
     shown = cli("group", "show", "shop").stdout
+    assert "source          src" in shown and "target          dst" in shown
     assert "daily at 02:30 UTC" in shown and "2 stopped" in shown
+    server.rig.player.hold.set()
+    cli("rule", "start", "shop-web0")
+    wait_until(lambda: "running 50 %" in cli("rule", "list").stdout)
+    assert re.search(r"(?m)^phase +transfer$", cli("rule", "show", "shop-web0").stdout)
+    server.rig.player.hold.clear()
+    wait_until(lambda: cli.json("rule", "show", "shop-web0")["state"] == "idle")
+    assert cli("rule", "list", "--state", "stopped", "--text", "web0").stdout == "No such rule.\n"
     done = cli.json("group", "start", "shop", "--wait")
     assert [d["ok"] for d in done] == [True, True]
     assert [r["state"] for r in cli.json("rule", "list", "--group", "shop")] == ["idle"] * 2

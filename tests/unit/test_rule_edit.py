@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,45 @@ def test_a_running_task_goes_on_with_what_it_began_with(here: Rig) -> None:
     assert here.link.limits(task).bandwidth.limit_at(0.0) == 77         # at once
     here.player.hold.clear()
     assert here.ended(number).outcome == "ok"
+
+
+def test_a_queued_task_begins_with_the_new_settings(here: Rig) -> None:
+    here.services.machines.set(ADMIN, "local", max_tasks=1)
+    first, second = here.rule("first"), here.rule("second", "web1", retention=3)
+    here.player.hold.set()
+    running = here.services.rules.start(OPERATOR, first)
+    queued = here.services.rules.start(OPERATOR, second)
+    assert here.state(second) == "queued"
+    edit(here, second, retention=5, quiesce="off", temp_dir="/var/tmp")
+    here.player.hold.clear()
+    here.ended(running)
+    here.ended(queued)
+    [task] = [t for t in here.player.begun if t.id == queued]
+    assert task.rule is not None
+    assert (task.rule.retention, task.rule.quiesce, task.rule.temp_dir) == (5, "off", "/var/tmp")
+
+
+def test_a_renamed_machine_is_the_same(here: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = here.rule()
+    here.run(rule)
+    report = here.player.report
+
+    def renamed(task: Any) -> dict[str, Any]:
+        found = report(task)
+        for vm in found["vms"]:
+            if vm.ref == "uuid-0":
+                found["vms"].remove(vm)
+                return found | {"vms": [*found["vms"], replace(vm, name="www")]}
+        return found
+
+    monkeypatch.setattr(here.player, "report", renamed)
+    here.ended(here.services.platforms.refresh(OPERATOR, "src"))
+    view = here.services.rules.get(VIEWER, rule)
+    assert (view.vm, view.vm_name, view.replica_name) == ("uuid-0", "www", "web0")
+    [shown] = [v for v in here.services.platforms.vms(VIEWER, "src").items if v.name == "www"]
+    assert shown.rule == "r1"
+    assert here.run(rule).outcome == "ok"
+    edit(here, rule, vm="www", retention=4)             # no change of the machine
 
 
 @pytest.mark.parametrize("changes", [

@@ -12,16 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from hotspare.domain.bandwidth import Range
-from hotspare.domain.errors import GiveUp, HotspareError, OutOfSpace
+from hotspare.domain.errors import HotspareError
 from hotspare.domain.schedule import Schedule
+from hotspare.platforms.libvirt.source import MIN_INTERVAL_S
 from hotspare.platforms.libvirt.target import LibvirtTarget
-from hotspare.services import NewRule, Services
+from hotspare.services import NewRule, Services, rule_settings
 from hotspare.services.kinds import KINDS
 from hotspare.services.rule_settings import retention_covers_s
 from hotspare.store import Store, schema
 from hotspare.store.engine import sqlite_url
 from hotspare.store.migrate import upgrade
-from hotspare.workflows import temp_dir
 from unit.service_rig import ADMIN, OPERATOR, VIEWER, Rig, prepared, rig, wait_until
 
 PLACES: list[dict[str, Any]] = [
@@ -156,6 +156,68 @@ def test_a_place_is_chosen_from_the_targets_inventory(here: Rig) -> None:
     assert (task.rule.datacenter, task.rule.host) == ("east", "e2")
 
 
+def test_where_there_is_one_place_it_need_not_be_named(here: Rig) -> None:
+    platform(here, "dst", places=PLACES)
+    new = NewRule("r", "src", "web0", "dst", "slow", datacenter="west")
+    assert here.services.rules.create(OPERATOR, new).storage == "slow"
+    # it is stored without the host's name, and can be edited like that
+    here.services.rules.edit(OPERATOR, "r", {"replica_name": "spare"})
+    with pytest.raises(HotspareError) as caught:
+        here.services.rules.edit(OPERATOR, "r", {"storage": "fast"})
+    assert (caught.value.code, caught.value.fields["known"]) == ("storage.unknown", "slow")
+    with pytest.raises(HotspareError) as caught:            # of the other datacenter
+        here.services.rules.edit(OPERATOR, "r", {"networks": {"a": "lan"}})
+    assert (caught.value.code, caught.value.fields["field"]) == ("network.unknown", "networks")
+
+
+def test_a_place_that_cannot_be_used_is_refused_with_its_reason(here: Rig) -> None:
+    platform(here, "dst", places=[
+        {"kind": "storage", "name": "old", "usable": False, "reason": "storage.inactive",
+         "fields": {"storage": "old"}},
+        {"kind": "storage", "name": "default"},
+        {"kind": "network", "name": "lan", "usable": False, "reason": "network.inactive",
+         "fields": {"network": "lan"}}])
+    for settings, fault, why, remedy in (
+            ({"storage": "old"}, "storage.unusable", "pool old is not active", "pool-start old"),
+            ({"networks": {"default": "lan"}}, "network.unusable", "network lan is not active",
+             "net-start lan")):
+        with pytest.raises(HotspareError) as caught:
+            here.services.rules.create(OPERATOR, NewRule(
+                "r", "src", "web0", "dst", **({"storage": "default"} | settings)))
+        told = caught.value.as_dict()
+        assert told["code"] == fault
+        assert why in told["message"] and remedy in told["remedy"]
+    shown = {p["name"]: p["message"]
+             for p in here.services.platforms.get(VIEWER, "dst").places}
+    assert shown == {"old": "The storage pool old is not active.", "default": "",
+                     "lan": "The network lan is not active."}
+
+
+def test_a_replicas_name_is_taken_through_every_registration_of_its_host(here: Rig) -> None:
+    """Two replicas of one name on one host: the second could not run when it is needed."""
+    here.rule("first", replica_name="spare")
+    made = here.services.platforms.add(ADMIN, name="dst2", kind="libvirt",
+                                       uri="qemu+ssh://root@target/system")
+    here.ended(made.task)
+    wait_until(lambda: here.services.platforms.get(VIEWER, "dst2").refreshed_at)
+    platform(here, "dst2", host_id="qemu+ssh://target/system")
+    with pytest.raises(HotspareError) as caught:
+        here.services.rules.create(OPERATOR, NewRule("r", "src", "web1", "dst2", "default",
+                                                     replica_name="spare"))
+    assert (caught.value.code, caught.value.fields["by"]) == ("rule.replica-name-taken", "first")
+
+
+def test_a_platform_says_what_its_rules_can_be(here: Rig) -> None:
+    """For the form: before anything is refused."""
+    can = here.services.platforms.get(VIEWER, "src").capabilities
+    assert (can.points, can.max_points, can.smallest_interval_s) == (7, 100, 10)
+    assert can.lan_free is not None and "QEMU" in can.lan_free["message"]
+    platform(here, "src", kind="vsphere")
+    can = here.services.platforms.get(VIEWER, "src").capabilities
+    assert (can.points, can.max_points, can.lan_free) == (3, 28, None)
+    assert KINDS["libvirt"].smallest_interval_s == MIN_INTERVAL_S
+
+
 def test_retention_is_the_target_platforms(here: Rig) -> None:
     assert KINDS["libvirt"].max_points == LibvirtTarget.capabilities.max_points
     assert here.services.rules.get(VIEWER, here.rule()).retention == 7
@@ -241,6 +303,32 @@ def test_the_database_holds_it_whoever_writes(both: tuple[Rig, str | None]) -> N
             **(row | {"id": "ffffffff", "name_key": "other", "source": ident})))
 
 
+def test_the_databases_refusal_names_the_rule(both: tuple[Rig, str | None],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was seen before the write: the check reads what was committed then."""
+    here, _ = both
+    here.rule("first")
+    here.rule("second", "web1")
+    again(here)
+    monkeypatch.setattr(rule_settings, "_unprotected", lambda *_: None)
+    monkeypatch.setattr(rule_settings, "_name_free", lambda *_: None)
+    for source in ("src", "again"):
+        with pytest.raises(HotspareError) as caught:
+            here.services.rules.create(OPERATOR, NewRule("x", source, "web0", "dst", "default",
+                                                         replica_name="free"))
+        assert caught.value.code == "rule.duplicate"
+        assert caught.value.fields == {"vm": "web0", "platform": source, "rule": "first"}
+    with pytest.raises(HotspareError) as caught:
+        here.services.rules.edit(OPERATOR, "second", {"vm": "web0", "replica_name": "free"})
+    assert (caught.value.code, caught.value.fields["rule"]) == ("rule.duplicate", "first")
+    for ask in (lambda: here.rule("FIRST", "web2"),
+                lambda: here.services.rules.edit(OPERATOR, "second", {"name": "First"})):
+        with pytest.raises(HotspareError) as caught:
+            ask()
+        assert caught.value.code == "rule.exists"
+    assert sorted(r.name for r in here.services.rules.list(VIEWER).items) == ["first", "second"]
+
+
 def test_a_host_whose_identity_is_learned_late_keys_its_rules(here: Rig) -> None:
     """Until a check has said which host it is, a registration stands for itself."""
     platform(here, "src", host_id="")
@@ -318,28 +406,13 @@ def test_deletion_follows_the_rules_setting(here: Rig) -> None:
     assert here.player.begun[-1].arguments["delete_replica"] is False
 
 
-# --- the temporary directory ---------------------------------------------------------------------
-
-
-def test_the_temporary_directory_is_looked_at(tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    temp_dir.check(tmp_path, "hs-0", [1 << 30])
-    with pytest.raises(GiveUp) as caught:
-        temp_dir.check(tmp_path / "none", "hs-0", [])
-    assert caught.value.code == "temp-dir.missing"
-    assert not (tmp_path / "none").exists(), "an unmounted file system is not made up for"
-    with pytest.raises(GiveUp) as caught:
-        temp_dir.check(Path("/proc"), "hs-0", [])       # nobody can write there, root neither
-    assert caught.value.code == "temp-dir.rights"
-    with pytest.raises(OutOfSpace) as full:
-        temp_dir.check(tmp_path, "hs-0", [1 << 60])
-    assert full.value.code == "temp-dir.full"
-    # what an unfinished run of the same rule left there is used again
-    size = shutil.disk_usage(tmp_path)
-    (tmp_path / "hs-0").mkdir()
-    (tmp_path / "hs-0" / "journal").write_bytes(b"x" * (32 << 20))
-    monkeypatch.setattr(temp_dir.shutil, "disk_usage",
-                        lambda _path: size._replace(free=0))
-    temp_dir.check(tmp_path, "hs-0", [1 << 20])
-    with pytest.raises(OutOfSpace):
-        temp_dir.check(tmp_path, "hs-1", [1 << 20])
+def test_a_replica_that_became_the_machine_is_never_deleted(here: Rig) -> None:
+    """After a permanent failover the setting, and who asks for it, are ignored."""
+    rule = here.rule(delete_replica=True)
+    here.run(rule)
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(schema.rule).values(
+            own_state="permanent-failover", state="permanent-failover"))
+    assert here.services.rules.get(VIEWER, rule).operations == ["delete", "log"]
+    here.ended(here.services.rules.delete(OPERATOR, rule, True))
+    assert here.player.begun[-1].arguments["delete_replica"] is False

@@ -30,6 +30,14 @@ def body(argument, record):
         note("second")
         if mode == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "full":
+            import resource, threading
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+            def room():
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+                note("room")
+            threading.Timer(3.0, room).start()
         return {{"value": first["value"] * 10}}
     result = record("second", second)
     note("end %d" % result["value"])
@@ -104,3 +112,28 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     finally:
         first.kill()
         first.wait()
+
+
+def test_a_run_that_was_recovered_often_is_recovered_again(tmp_path: Path) -> None:
+    """DBOS gives a run up after a number of recoveries: a machine that is restarted every minute
+    for a week must not come to it."""
+    assert _run(tmp_path, "die").wait(60) == -signal.SIGKILL
+    with sqlite3.connect(tmp_path / "state" / "steps.sqlite") as database:
+        changed = database.execute("UPDATE workflow_status SET recovery_attempts = 20000")
+        assert changed.rowcount == 1
+    assert _run(tmp_path, "recover").wait(60) == 0
+    assert _log(tmp_path) == ["first", "second", "second", "end 50", "ready"]
+
+
+def test_each_step_is_on_the_disk_when_it_is_recorded(tmp_path: Path) -> None:
+    probe = ("from dbos._dbos import _get_dbos_instance as one; "
+             "c = one()._sys_db.engine.connect(); "
+             "note('sync %d' % c.exec_driver_sql('PRAGMA synchronous').scalar()); c.close()")
+    assert _run(tmp_path, "plain", comment=probe).wait(60) == 0
+    assert "sync 2" in _log(tmp_path), "2 is FULL: under WAL, NORMAL loses steps at a power loss"
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    """DBOS gives the run up, and the task would never end."""
+    assert _run(tmp_path, "full").wait(60) == 0
+    assert _log(tmp_path) == ["first", "second", "room", "end 50", "ready"]

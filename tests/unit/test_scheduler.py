@@ -20,7 +20,7 @@ from hotspare.domain.schedule import Schedule
 from hotspare.services import LocalLink, NewRule, Services
 from hotspare.services.views import RuleView
 from hotspare.store import schema
-from unit.service_rig import OPERATOR, VIEWER
+from unit.service_rig import ADMIN, OPERATOR, VIEWER
 
 HOUR = 3600
 EVERY_MINUTE = Schedule("interval", every_s=60)
@@ -282,6 +282,19 @@ def test_the_dr_machines_own_range_holds_too(bench: Bench) -> None:
     assert bench.tick(berlin(2027, 6, 1, 9, 0)) == berlin(2027, 6, 1, 10, 0)
     assert bench.runs(rule) == ["manual"]
     bench.services.rules.stop(OPERATOR, rule)
+    assert bench.view(rule).pause is None
+
+
+def test_a_move_leaves_the_old_machines_range_behind(bench: Bench) -> None:
+    """Put off for ever by the one machine, it would never be looked at again."""
+    rule = bench.started(EVERY_MINUTE)
+    bench.services.machines.set(ADMIN, "local", bandwidth=(Range(ALL_WEEK, 0, 24 * 60, 0),))
+    assert bench.tick(bench.now[0] + 61) is None
+    assert bench.view(rule).next_run_at is None
+    bench.services.link("second", Path("/tmp"))
+    bench.services.moves.rule(ADMIN, rule, "second")
+    bench.tick()
+    assert bench.runs(rule) == ["schedule", "manual"]
     assert bench.view(rule).pause is None
 
 

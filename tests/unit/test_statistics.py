@@ -23,6 +23,7 @@ from hotspare.services import rpo, task_figures
 from hotspare.services.day_sums import add_to_day, day_of
 from hotspare.services.rpo import _longest_pause_s, watch_rpo
 from hotspare.store import schema
+from hotspare.workflows.wire import Call, Report
 from unit.service_rig import ADMIN, OPERATOR, VIEWER, Rig, manifest, rig, served
 
 DAY_S = 86400.0
@@ -188,6 +189,27 @@ def test_the_longest_gap_is_how_old_a_point_became_before_the_next(made: Made) -
     made.run(rule, took=5.0)
     [day] = made.services.statistics.rule(VIEWER, rule).by_day[-1:]
     assert day.longest_gap_s == pytest.approx(105.0)
+
+
+def test_a_run_that_is_reported_late_belongs_to_the_day_on_which_it_ended(made: Made) -> None:
+    """The network was cut over midnight."""
+    made.now = 1_800_000_000.0      # 2027-01-15, 08:00
+    rule, link = made.rig.rule(), made.rig.link
+    number = made.services.rules.start(OPERATOR, rule)
+    task = link.next_task(5.0)
+    assert task is not None and task.id == number
+    began = made.now
+    calls = [Call(n, name, task.id, task.epoch, began + at, body) for n, (name, at, body) in
+             enumerate((
+                 ("step", 5.0, {"step": "transfer", "state": "running", "detail": {}}),
+                 ("step", 65.0, {"step": "transfer", "state": "done", "detail": {}}),
+                 ("finish", 66.0, {"outcome": "ok", "error": None, "figures": FIGURES})), 1)]
+    made.now += 2 * DAY_S
+    assert link.reported(Report(calls=tuple(calls))).refused == {}
+    [day] = made.services.statistics.rule(VIEWER, rule).by_day
+    assert (day.day, day.ok, day.seconds) == ("2027-01-15", 1, pytest.approx(60.0))
+    [total] = made.services.statistics.scope(VIEWER).by_day
+    assert total.day == "2027-01-15"
 
 
 def test_adding_at_once_loses_nothing(made: Made) -> None:

@@ -12,9 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hotspare.domain.errors import Refused
-from hotspare.store import Store, schema
-from hotspare.store.engine import sqlite_url
+from hotspare.domain.errors import GiveUp, HotspareError, Refused, Retry
+from hotspare.store import Store, engine, schema
+from hotspare.store.engine import open_store, sqlite_url
 
 
 @pytest.fixture
@@ -114,3 +114,67 @@ def test_errors_do_not_carry_values(store: Store) -> None:
         conn.execute(sa.insert(schema.token).values(digest="canary", user="nobody",
                                                     created_at=0.0))
     assert "canary" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_as_one_and_nothing_is_lost(store: Store) -> None:
+    t = schema.setting
+    with store.write() as conn:
+        conn.execute(sa.insert(t).values(key="kept", value=1))
+        pages = int(conn.exec_driver_sql("PRAGMA page_count").scalar_one())
+    with pytest.raises(Retry) as caught, store.write() as conn:
+        conn.exec_driver_sql(f"PRAGMA max_page_count={pages + 4}")      # as a full file system
+        conn.execute(sa.insert(t).values(key="lost", value="x" * 100_000))
+    assert caught.value.code == "store.full"
+    store.engine.dispose()              # there is space again
+    with store.write() as conn:
+        assert conn.execute(sa.select(t.c.key)).scalars().all() == ["kept"]
+        conn.execute(sa.insert(t).values(key="later", value="x" * 100_000))
+
+
+def test_a_lock_that_another_process_keeps_is_told(store: Store,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WAIT_MS", 100)
+    impatient = Store(str(store.engine.url))
+    with store.write(), pytest.raises(Retry, match="locked") as caught, impatient.write():
+        raise AssertionError("two writers")
+    assert caught.value.code == "store.trouble"
+    with impatient.write() as conn:
+        conn.execute(sa.select(schema.setting))
+    impatient.close()
+
+
+def test_connections_that_are_all_in_use_are_told(store: Store) -> None:
+    from contextlib import ExitStack
+
+    store.engine.pool._timeout = 0.2  # type: ignore[attr-defined]
+    with ExitStack() as taken, pytest.raises(Retry) as caught:
+        for _ in range(100):
+            taken.enter_context(store.read())
+    assert caught.value.code == "store.busy"
+    with store.read() as conn:
+        conn.execute(sa.select(schema.setting))
+
+
+def test_only_its_user_reads_the_files(tmp_path: Path) -> None:
+    import os
+
+    before = os.umask(0)
+    try:
+        for url in (None, sqlite_url(tmp_path / "elsewhere.db")):
+            store = open_store(tmp_path, url)
+            store.migrate()
+            with store.read() as conn:
+                conn.execute(sa.select(schema.setting))
+                modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+                assert set(modes.values()) == {0o600}, modes
+                assert any(name.endswith("-wal") for name in modes)
+            store.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GiveUp) as caught:
+        open_store(tmp_path / "none")
+    assert caught.value.code == "store.file"
+    assert isinstance(caught.value, HotspareError)

@@ -92,6 +92,12 @@ def test_what_vanished_is_a_fault_of_its_field(here: Rig) -> None:
     with pytest.raises(HotspareError) as caught:
         use(here, "t", name="second", vm="web1")
     assert {"storage", "networks"} <= set(caught.value.fields)
+    here.services.templates.save(OPERATOR, "m", settings={
+        "source": "src", "target": "dst", "storage": "default", "machine": "gone",
+        "host": "h9"})
+    with pytest.raises(HotspareError) as caught:
+        use(here, "m", name="second", vm="web1")
+    assert {"machine", "host"} <= set(caught.value.fields)
     here.ended(here.services.rules.delete(OPERATOR, "first"))
     here.services.platforms.remove(ADMIN, "dst")
     with pytest.raises(HotspareError) as caught:

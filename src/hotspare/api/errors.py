@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 from typing import Any
 
@@ -12,15 +13,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from ..domain.errors import HotspareError, Refused
+from ..domain.errors import HotspareError, Refused, Retry
 from ..domain.messages import catalogue
 
 _log = logging.getLogger(__name__)
 
 _STATUS_OF_CODE = {"auth.required": 401, "auth.failed": 401, "auth.role": 403,
                    "auth.too-many": 429, "input.too-large": 413, "api.method": 405,
-                   "link.too-old": 426, "link.too-new": 426}
+                   "api.media-type": 415, "link.too-old": 426, "link.too-new": 426,
+                   "store.unavailable": 503, "store.busy": 503, "store.trouble": 503,
+                   "server.stopping": 503}
 _STATUS_OF_EXIT = {2: 422, 3: 404, 4: 409, 5: 401, 6: 502, 7: 507, 8: 422}
 
 
@@ -37,8 +41,24 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 422)}
+Responses = dict[int | str, dict[str, Any]]
+
+
+def responses(*statuses: int | str) -> Responses:
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+ALWAYS = responses(413, 415, 422, "5XX")
+"""What any operation may answer beside its own."""
+WITH_TOKEN = responses(401, 403, 404, 409)
+
+
+class Refusal(HTTPException):
+    """A refusal on its way through FastAPI's reading of a body, which stops all other errors."""
+
+    def __init__(self, error: HotspareError) -> None:
+        super().__init__(status_of(error))
+        self.error = error
 
 
 def status_of(error: HotspareError) -> int:
@@ -55,6 +75,8 @@ def answer(error: HotspareError, status: int | None = None) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.code == "auth.too-many":
         headers["Retry-After"] = str(error.fields["seconds"])
+    if isinstance(error, Retry):
+        headers["Retry-After"] = str(math.ceil(error.after_s))
     return Response(body, status or status_of(error), headers, "application/json")
 
 
@@ -68,8 +90,16 @@ def invalid(error: RequestValidationError) -> HotspareError:
     fields = {_field(e["loc"]): str(e["msg"]) for e in error.errors()[:20]}
     summary = "; ".join(f"{at}: {message}" for at, message in fields.items())
     fields.pop("summary", None)
-    fields.pop("code", None)
     return Refused("input.invalid", **fields, summary=summary)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of the address. Each has a route of its own, of which the framework names the first
+    only."""
+    routes = request.app.routes
+    return [method for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+            if any(route.matches({**request.scope, "method": method})[0] is Match.FULL
+                   for route in routes)]
 
 
 def install(app: FastAPI) -> None:
@@ -83,12 +113,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error, Refusal):
+            return answer(error.error)
         if error.status_code == 404:
             return answer(Refused("api.not-found", path=request.url.path[:200]))
         if error.status_code == 405:
-            return answer(Refused("api.method", method=request.method))
-        return answer(Refused("input.invalid", summary="the body cannot be read"),
-                      error.status_code)
+            refused = answer(Refused("api.method", method=request.method[:40]))
+            refused.headers["Allow"] = ", ".join(_methods(request))
+            return refused
+        return answer(Refused("input.invalid", summary="the body cannot be read"))
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, _error: Exception) -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..domain.errors import Refused
+from ..domain.errors import Refused, Retry
 from ..workflows.wire import LARGEST_REPORT
-from .errors import answer
+from .errors import Refusal, answer
 
 LARGEST_BODY = 1024 * 1024
 _LARGER = {"/api/v1/link/report": LARGEST_REPORT}       # its token is looked at before its body
@@ -29,8 +31,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        begun = False
+
         async def guarded_send(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
@@ -41,7 +47,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > largest:
-                raise Refused("input.too-large", largest=largest)
+                raise Refusal(Refused("input.too-large", largest=largest))
             return message
 
         length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
@@ -49,4 +55,10 @@ class Guard:
             refusal = answer(Refused("input.too-large", largest=largest))
             await refusal(scope, receive, guarded_send)
             return
-        await self._app(scope, bounded_receive, guarded_send)
+        try:
+            await self._app(scope, bounded_receive, guarded_send)
+        except asyncio.CancelledError:
+            # The server ends and waits for this request no longer.
+            if begun:
+                raise
+            await answer(Retry("server.stopping"))(scope, receive, guarded_send)

@@ -5,35 +5,33 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
+from .base import NO_NUL, PLAIN, Input, Named
 from .schedule_inputs import BandwidthRanges, ScheduleInput, Zone
 
 LARGEST_ID = 2**53
-_PLAIN = r"^[^\x00-\x1f\x7f]*$"
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PLAIN)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=16384)]
-Password = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-OptionKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-OptionValue = Annotated[str, StringConstraints(max_length=1024, pattern=_PLAIN)]
-Options = Annotated[dict[OptionKey, OptionValue], Field(max_length=32)]
-Address = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PLAIN)]
-Folder = Annotated[str, StringConstraints(max_length=1024, pattern=_PLAIN)]
-Place = Annotated[str, StringConstraints(max_length=255, pattern=_PLAIN)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PLAIN)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=PLAIN)]
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=16384, pattern=NO_NUL)]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
+OptionKey = Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+OptionValue = Annotated[str, StringConstraints(max_length=1024, pattern=PLAIN)]
+NO_OTHER: dict[str, Any] = {"additionalProperties": False}
+"""Says what a pattern of a map's names means."""
+Options = Annotated[dict[OptionKey, OptionValue], Field(max_length=32, json_schema_extra=NO_OTHER)]
+Networks = Annotated[dict[Text, Text], Field(max_length=64, json_schema_extra=NO_OTHER)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=PLAIN)]
+Folder = Annotated[str, StringConstraints(max_length=1024, pattern=PLAIN)]
+Place = Annotated[str, StringConstraints(max_length=255, pattern=PLAIN)]
 
-Ref = Annotated[str, Path(min_length=1, max_length=128, pattern=_PLAIN,
-                          description="an id or a name")]
+Ref = Annotated[Named, Path(description="an id or a name")]
 TaskId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-Wanted = Annotated[str | None, Query(min_length=1, max_length=128, pattern=_PLAIN)]
+Wanted = Annotated[Named | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=500, description="largest number of items")]
-Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,15}$",
+Cursor = Annotated[str | None, Query(max_length=15, pattern=r"^[0-9]{1,15}$",
                                      description="`next` of the page before")]
-
-
-class Input(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Login(Input):
@@ -55,7 +53,7 @@ class NewPlatform(Input):
     name: Name
     kind: Name = "libvirt"
     uri: Address
-    options: Options = {}
+    options: Options = Field({})
     secret: Secret | None = None
     machine: Name | None = None
 
@@ -65,7 +63,7 @@ class EditPlatform(Input):
 
     name: Name = ""
     uri: Address = ""
-    options: Options = {}
+    options: Options = Field({})
     secret: Secret | None = Field(None, description="null: it needs none any more")
     accept_host: bool = Field(False, description="another host than before is meant")
 
@@ -76,7 +74,7 @@ class EditPlatform(Input):
 class Changeable(Input):
     datacenter: Place = Field("", description="empty: the target has one")
     host: Place = ""
-    networks: Annotated[dict[Text, Text], Field(max_length=64)] = Field(
+    networks: Networks = Field(
         {}, description="source network to target network")
     temp_dir: Folder = Field("", description="on the DR machine; empty: its own")
     retention: Annotated[int, Field(ge=1, le=100)] | None = Field(
@@ -153,7 +151,7 @@ class Act(Input):
     """For rules, for those of a group, or both."""
 
     action: Literal["start", "stop", "delete"]
-    rules: Annotated[list[Text], Field(max_length=500)] = []
+    rules: Annotated[list[Text], Field(max_length=500)] = Field([])
     group: Text | None = None
     delete_replica: bool | None = Field(None, description="null: as each rule's setting says")
     force: bool = False

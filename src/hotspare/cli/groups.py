@@ -130,13 +130,18 @@ def _states(g: shapes.Group) -> str:
 
 def _show(g: shapes.Group) -> None:
     facts([("name", g["name"]), ("id", g["id"]), ("rules", str(g["rules"])),
-           ("states", _states(g)), *_settings(g["settings"]),
+           ("states", _states(g)), *_settings(_named(g["settings"], g)),
            ("differing", ", ".join(g["differing"]))])
 
 
 def _show_template(t: shapes.Template) -> None:
-    facts([("name", t["name"]), ("id", t["id"]), *_settings(t["settings"] | {
-        k: v for k, v in (("source", t["source_name"]), ("target", t["target_name"])) if v})])
+    facts([("name", t["name"]), ("id", t["id"]), *_settings(_named(t["settings"], t))])
+
+
+def _named(settings: dict[str, Any], found: shapes.Group | shapes.Template) -> dict[str, Any]:
+    """The settings with the names of the platforms in place of their ids."""
+    names = {"source": found["source_name"], "target": found["target_name"]}
+    return settings | {k: v for k, v in names.items() if v}
 
 
 def _settings(settings: dict[str, Any]) -> list[tuple[str, str]]:

@@ -167,9 +167,12 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 
 def _show(found: shapes.Platform) -> None:
-    error = found["error"] or {}
+    error, can = found["error"] or {}, found["capabilities"]
     facts([("name", found["name"]), ("id", found["id"]), ("kind", found["kind"]),
            ("address", found["uri"]), ("state", found["state"]), ("product", found["product"]),
+           ("restore points", f"{can['points']} without a choice, {can['max_points']} at most"),
+           ("intervals", f"from {can['smallest_interval_s']} s"),
+           ("LAN-free", str((can["lan_free"] or {}).get("message", "possible"))),
            ("DR machine", found["machine"]), ("checked", when(found["checked_at"])),
            ("refreshed", when(found["refreshed_at"])), ("error", str(error.get("message", ""))),
            ("remedy", str(error.get("remedy", "")))])
@@ -177,5 +180,5 @@ def _show(found: shapes.Platform) -> None:
         typer.echo(f"  {'ok  ' if check['ok'] else 'FAIL'} {check['name']} {check['detail']}")
     for place in found["places"]:
         free = f", {size(place['free'])} free" if place["free"] is not None else ""
-        reason = "" if place["usable"] else f" (not usable: {place['reason']})"
+        reason = "" if place["usable"] else f" (not usable: {place['message']})"
         typer.echo(f"  {place['kind']} {place['name']}{free}{reason}")

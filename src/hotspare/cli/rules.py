@@ -40,7 +40,8 @@ Template = Annotated[str | None, typer.Option(
 DeleteReplica = Annotated[bool | None, typer.Option(
     "--delete-replica/--keep-replica", help="Whatever the rule's setting says.")]
 Force = Annotated[bool, typer.Option(
-    "--force", help="Also when the source cannot be reached to be cleaned up.")]
+    "--force", help="Also when source or target cannot be cleaned up. What stays there is "
+                    "in the log.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 
@@ -106,9 +107,10 @@ def list_(
         found = client.rules(state=state, group=group, machine=machine, text=text, sort=sort)
         answer(found, as_json, lambda items: table(
             ["NAME", "STATE", "LAST", "MACHINE", "FROM", "TO", "POINTS", "NEWEST", "NEXT"],
-            [[r["name"], r["state"], r["last_result"] or "-", r["vm_name"], r["source_name"],
+            [[r["name"], _state(r), r["last_result"] or "-", r["vm_name"], r["source_name"],
               r["target_name"], f"{r['points']}/{r['retention']}", ago(r["latest_point_at"]),
               ago(r["next_run_at"])] for r in items],
+            "No such rule." if state or group or machine or text else
             "No rule. Make one: hotspare rule create NAME --source … --vm … "
             "--target … --storage …"))
 
@@ -296,13 +298,18 @@ def _started(client: Client, rule: str, task: int, wait: bool, as_json: bool) ->
     started(client, task, wait, as_json)
 
 
+def _state(r: shapes.Rule) -> str:
+    running = r["state"] == "running" and r["percent"] is not None
+    return f"{r['state']} {r['percent']:.0f} %" if running else r["state"]
+
+
 def _show(r: shapes.Rule) -> None:
     waits, error, pause = r["waits_for"] or {}, r["last_error"] or {}, r["pause"] or {}
     covers = r["retention_covers_s"]
     place = ", ".join(filter(None, [r["datacenter"], r["host"], f"storage {r['storage']}"]))
     facts([
         ("name", r["name"]), ("id", r["id"]), ("group", r["group_name"] or ""),
-        ("state", f"{r['state']} ({r['state_zh']})"),
+        ("state", f"{_state(r)} ({r['state_zh']})"), ("phase", r["phase"] or ""),
         ("waits for", str(waits.get("message", ""))), ("paused", str(pause.get("message", ""))),
         ("machine", f"{r['vm_name']} of {r['source_name']}"),
         ("replica", f"{r['replica_name']} on {r['target_name']}, {place}"),

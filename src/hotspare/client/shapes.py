@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 
+class Capabilities(TypedDict):
+    points: int
+    max_points: int
+    smallest_interval_s: int
+    lan_free: dict[str, Any] | None
+
+
 class Platform(TypedDict):
     id: str
     name: str
@@ -15,6 +22,7 @@ class Platform(TypedDict):
     machine: str
     state: str
     product: str
+    capabilities: Capabilities
     host_id: str
     checks: list[dict[str, Any]]
     places: list[dict[str, Any]]
@@ -97,6 +105,8 @@ class Rule(TypedDict):
     state_zh: str
     operations: list[str]
     pause: dict[str, Any] | None
+    phase: str | None
+    percent: float | None
     points: int
     latest_point: int | None
     latest_point_at: float | None
@@ -129,6 +139,8 @@ class Group(TypedDict):
     states: dict[str, int]
     settings: dict[str, Any]
     differing: list[str]
+    source_name: str | None
+    target_name: str | None
     created_at: float
     created_by: str
 

@@ -53,12 +53,16 @@ class Control:
 
     def tick(self) -> None:
         """Raises Stopped when asked to stop, or what ``healthy`` raises."""
-        if self.stop():
-            raise Stopped("task.stopped")
+        self.check_stop()
         now = time.monotonic()
         if now >= self._next_health:
             self.healthy()
             self._next_health = time.monotonic() + 1.0
+
+    def check_stop(self) -> None:
+        """Raises Stopped when asked to stop."""
+        if self.stop():
+            raise Stopped("task.stopped")
 
     def sleep(self, seconds: float) -> None:
         """Wait, watching for a stop."""

@@ -301,7 +301,7 @@ class _DiskCopy:
         wait = _LOOK_S if self._commits.recording else TURN_S
         if self._throttled_until > now:
             wait = min(wait, self._throttled_until - now)
-        if self._retry:
+        if self._retry and not paused(self._job.throttles):
             wait = min(wait, max(0.0, self._retry[0][0] - now))
         return wait
 
@@ -317,7 +317,7 @@ class _DiskCopy:
     def _issue(self, now: float) -> None:
         """Start as many requests as buffers, limits and the window allow."""
         self._room = False
-        while self._retry and self._retry[0][0] <= now:
+        while self._retry and self._retry[0][0] <= now and not paused(self._job.throttles):
             request = heapq.heappop(self._retry)[2]
             self._active.add(request)
             self._start(request)
@@ -331,7 +331,8 @@ class _DiskCopy:
         if throttles and (limit := request_limit(throttles)) is not None:
             most = max(1, min(most, limit // BLOCK))
         while self._left or self._has_run():
-            first, zero = self._next, self._zero
+            # a server that takes no WRITE_ZEROES gets them as data, within buffer and limits
+            first, zero = self._next, self._zero and self._can_zero
             blocks = min(self._left, self._tuning.zero_request // BLOCK if zero else most)
             if compare and not self._commits.inside_window(first + blocks):
                 return

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from ..domain.errors import OutOfSpace
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def sync_directory(path: Path) -> None:
@@ -29,7 +29,7 @@ def space_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OutOfSpace("machine.no-space", path=str(path)) from error
         raise
 

@@ -59,10 +59,13 @@ class Configured:
     max_tasks: int | None = None
     transfer_buffer: int | None = None
     bandwidth: Bandwidth | None = None
+    max_tasks_per_host: int | None = None       # of all DR machines
 
     def __post_init__(self) -> None:
         """Raises Refused ``limits.*``, ``bandwidth.*``: what was read is right as a whole."""
         self.limits()
+        if self.max_tasks_per_host is not None:
+            check_per_host(self.max_tasks_per_host)
         if self.bandwidth is not None:
             check(self.bandwidth)
 

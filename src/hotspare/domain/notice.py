@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from .messages import Language, text_of
+from .text import plain
 
 _LINES = 200
 
@@ -26,7 +27,8 @@ class Notice:
 
     @property
     def subject(self) -> str:
-        return str(self.fields.get("rule") or self.fields.get("machine") or "")
+        """On one line: it is part of the title, which becomes a mail's header."""
+        return plain(str(self.fields.get("rule") or self.fields.get("machine") or ""))
 
     @property
     def count(self) -> int:

@@ -487,7 +487,8 @@ class Place:
     free: int | None = None         # bytes
     capacity: int | None = None     # bytes
     usable: bool = True
-    reason: str = ""                # why not usable
+    reason: str = ""                # code: why not usable
+    fields: dict[str, Any] = field(default_factory=dict)    # of the reason
 
 
 @dataclass(frozen=True, slots=True)

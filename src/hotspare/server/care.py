@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,18 +22,15 @@ from .. import __version__
 from ..domain.errors import GiveUp, Refused
 from ..services import restored
 from ..services.context import Actor, Change
-from ..services.keys import write_private
+from ..services.keys import sync
 from ..store import Store, schema
 from ..store.dump import dump, load
-from ..store.engine import open_store, parse_url
+from ..store.engine import open_store, others, parse_url
 from .process import only_one, prepare
 from .sealed import SealedReader, SealedWriter
 
-_FILES: Final = ("secret.key", "tls/ca.pem", "tls/ca-key.pem")
-"""What the database is of no use without: the key of its secrets and of all lineages, and the CA
-that DR machines and clients have pinned."""
-
 PASSPHRASE_LENGTH: Final = 8
+_GOING_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +52,44 @@ def backup(state_dir: Path, database: str | None, file: Path, passphrase: str,
     there whole, read back and found right, or not at all. Raises Refused ``backup.exists``."""
     if len(passphrase) < PASSPHRASE_LENGTH:
         raise Refused("backup.passphrase-short", smallest=PASSPHRASE_LENGTH)
-    if file.exists() and not force:
-        raise Refused("backup.exists", path=str(file))
     new = file.with_name(f".{file.name}.new")
     try:
+        if os.path.lexists(file) and not force:
+            raise Refused("backup.exists", path=str(file))
         with _database(state_dir, database) as store:
             _write(new, passphrase, _content(state_dir, store))
             done = _verified(new, passphrase)
             _audit(store, "admin.backup", file.name, rows=done.total)
         new.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError as error:
         raise GiveUp("backup.file", path=str(file), why=error.strerror or str(error)) from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     return done
 
 
 def restore(state_dir: Path, database: str | None, file: Path, passphrase: str,
             force: bool = False) -> Done:
-    """Bring back what a backup has; whatever does not succeed leaves all as it was. The server
-    must be stopped. People must sign in anew, and rules whose replicas have newer points adopt
-    them at the next start. Raises Refused ``restore.not-empty``."""
+    """Bring back what a backup has; whatever does not succeed leaves all as it was, also when
+    the process or the host dies. The server must be stopped. People must sign in anew, and rules
+    whose replicas have newer points adopt them at the next start. Raises Refused
+    ``restore.not-empty``."""
     prepare(state_dir)
     with only_one(state_dir), _opened(file, passphrase) as items:
         head = next(items)
-        with _target(open_store(state_dir, database), force) as conn:
-            rows = load(conn, items, without=restored.LEFT_OUT)
-            now = time.time()
-            restored.settle(Change(conn, now))
-            _audit_in(conn, now, "admin.restore", file.name, taken_at=head["taken_at"])
-            # Before the commit: a database without its key would be of no use.
-            _put_files(state_dir, head["files"])
+        with closing(open_store(state_dir, database)) as store:
+            restored.put_files(state_dir, store)        # what an earlier one left
+            with _target(store, force) as conn:
+                rows = load(conn, items, without=restored.LEFT_OUT)
+                now = time.time()
+                restored.settle(Change(conn, now))
+                _audit_in(conn, now, "admin.restore", file.name, taken_at=head["taken_at"])
+                restored.stage(conn, state_dir, {
+                    name: base64.b64decode(content) for name, content in head["files"].items()
+                    if name in restored.FILES})
+            restored.put_files(state_dir, store)
     return Done(rows, head["taken_at"], head["version"])
 
 
@@ -99,7 +102,8 @@ def migrate(state_dir: Path, database: str | None, to: str, force: bool = False)
         if url == old.engine.url:
             raise Refused("migrate.same")
         now = time.time()
-        with old.read() as source, _target(Store(to), force) as conn:
+        with closing(open_store(state_dir, to)) as new, old.read() as source, \
+                _target(new, force) as conn:
             rows = load(conn, dump(source))
             conn.execute(sa.delete(schema.setting).where(schema.setting.c.key == restored.MOVED))
             _audit_in(conn, now, "admin.migrate", url.database or "")
@@ -121,6 +125,7 @@ def _database(state_dir: Path, database: str | None) -> Iterator[Store]:
         try:
             if store.empty():
                 raise GiveUp("care.no-database", path=str(state_dir))
+            restored.put_files(state_dir, store)
             yield store
         except DatabaseError as error:
             raise GiveUp("care.damaged", detail=str(error.orig)) from error
@@ -129,19 +134,15 @@ def _database(state_dir: Path, database: str | None) -> Iterator[Store]:
 @contextmanager
 def _target(store: Store, force: bool) -> Iterator[Connection]:
     """A write transaction on a database that is to be filled."""
-    with closing(store):
-        try:
-            if not force and not store.empty():
-                raise Refused("restore.not-empty")
-            with store.write() as conn:
-                if conn.dialect.name == "postgresql" and conn.execute(sa.text(
-                        "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND"
-                        " datname = current_database() AND application_name = 'hotspare'"
-                        )).scalar():
-                    raise Refused("restore.in-use")
-                yield conn
-        except DatabaseError as error:
-            raise GiveUp("care.damaged", detail=str(error.orig)) from error
+    try:
+        if not force and not store.empty():
+            raise Refused("restore.not-empty")
+        with store.write() as conn:
+            if others(conn, "hotspare%", _GOING_S):
+                raise Refused("restore.in-use")
+            yield conn
+    except DatabaseError as error:
+        raise GiveUp("care.damaged", detail=str(error.orig)) from error
 
 
 def _audit(store: Store, action: str, what: str, **detail: Any) -> None:
@@ -159,9 +160,9 @@ def _audit_in(conn: Connection, now: float, action: str, what: str, **detail: An
 
 def _content(state_dir: Path, store: Store) -> Iterator[Any]:
     files = {name: base64.b64encode((state_dir / name).read_bytes()).decode()
-             for name in _FILES if (state_dir / name).exists()}
-    if _FILES[0] not in files:
-        raise GiveUp("server.key-missing", path=str(state_dir / _FILES[0]))
+             for name in restored.FILES if (state_dir / name).exists()}
+    if restored.FILES[0] not in files:
+        raise GiveUp("server.key-missing", path=str(state_dir / restored.FILES[0]))
     with store.read() as conn:
         yield {"version": __version__, "taken_at": time.time(), "files": files}
         yield from dump(conn)
@@ -183,11 +184,25 @@ def _write(path: Path, passphrase: str, items: Iterator[Any]) -> None:
 def _opened(path: Path, passphrase: str) -> Iterator[Iterator[Any]]:
     """The items of a backup. Raises Refused ``backup.…`` for one that is none, is damaged, or has
     another passphrase."""
-    try:
-        with path.open("rb") as file:
+    with _reading(path):
+        file = path.open("rb")
+    with file:
+        with _reading(path):
             sealed = io.BufferedReader(SealedReader(file, passphrase), 1 << 16)
-            with gzip.GzipFile(fileobj=sealed, mode="rb") as packed:
-                yield (json.loads(line) for line in packed)
+            packed = gzip.GzipFile(fileobj=sealed, mode="rb")
+        with packed:
+            yield _items(path, packed)
+
+
+def _items(path: Path, packed: gzip.GzipFile) -> Iterator[Any]:
+    with _reading(path):
+        yield from (json.loads(line) for line in packed)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise GiveUp("backup.file", path=str(path), why=error.strerror or str(error)) from error
     except (EOFError, ValueError) as error:
@@ -204,24 +219,3 @@ def _verified(path: Path, passphrase: str) -> Done:
     if not isinstance(end, dict) or sum(end.get("rows", {"": -1}).values()) != count:
         raise Refused("backup.damaged")
     return Done(end["rows"], head["taken_at"], head["version"])
-
-
-def _put_files(state_dir: Path, files: Mapping[str, str]) -> None:
-    """One that was there and differs is kept beside it, ending in ``.before-restore``."""
-    for name in _FILES:
-        if name in files:
-            path, content = state_dir / name, base64.b64decode(files[name])
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            if path.exists() and path.read_bytes() != content:
-                path.replace(path.with_name(f"{path.name}.before-restore"))
-            write_private(path, content)
-            if name.startswith("tls/"):     # of another CA, perhaps; the start makes it anew
-                (path.parent / "server.pem").unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,8 +9,9 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,16 +19,21 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..api import create_app
-from ..domain.errors import Refused
+from ..domain.errors import Refused, Retry
 from ..services import Services
 from ..services.context import SERVICE
 from ..services.keys import write_private
+from ..store import Store
+from ..store.engine import named, others
 from . import tls
 from .process import only_one, prepare
 
 _log = logging.getLogger(__name__)
 
 SHUTDOWN_S = 10.0
+_RENEW_EVERY_S = 6 * 3600.0
+_NAME = "hotspare-server"       # as which PostgreSQL sees it
+ALONE_S = 40.0                  # a server whose host vanished is seen by the database so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,23 @@ def run(settings: Settings, start_machine: StartMachine | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     prepare(settings.state_dir)
     with only_one(settings.state_dir), _listening(settings.listen) as sock:
-        services = Services.open(settings.state_dir, database=settings.database)
+        database = settings.database and named(settings.database, _NAME)
+        _check_alone(database)
+        services = Services.open(settings.state_dir, database=database)
         try:
             return _serve(services, sock, settings, start_machine)
         finally:
             services.stop()
             services.close()
+
+
+def _check_alone(database: str | None) -> None:
+    """Raises Retry ``store.shared``: of two control servers each would show the machines that talk
+    to the other as lost."""
+    if database is not None:
+        with closing(Store(database)) as store, store.read() as conn:
+            if others(conn, _NAME, ALONE_S):
+                raise Retry("store.shared")
 
 
 def _serve(services: Services, sock: socket.socket, settings: Settings,
@@ -95,6 +112,9 @@ def _serve(services: Services, sock: socket.socket, settings: Settings,
         print(json.dumps(asdict(ready)) if settings.as_json else _for_people(ready), flush=True)
 
     server.announce = announce
+    names = (_split(settings.listen)[0], *settings.names)
+    threading.Thread(target=_renew_in_time, args=(server.config, state_dir / "tls", names),
+                     name="certificate", daemon=True).start()
     server.run(sockets=[sock])
     (state_dir / "server.json").unlink(missing_ok=True)
     services.stop()
@@ -108,6 +128,22 @@ def http_configuration(app: FastAPI, identity: tls.Identity) -> uvicorn.Config:
         app, ssl_certfile=str(identity.certificate), ssl_keyfile=str(identity.key),
         log_level="warning", access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=2, timeout_keep_alive=30)
+
+
+def _renew_in_time(config: uvicorn.Config, folder: Path, names: Sequence[str]) -> None:
+    while True:
+        time.sleep(_RENEW_EVERY_S)
+        try:
+            renew(config, folder, names)
+        except Exception:
+            _log.exception("the server's certificate could not be renewed")
+
+
+def renew(config: uvicorn.Config, folder: Path, names: Sequence[str]) -> None:
+    """Serve with a new certificate when the old one is about to end: a server may run for years."""
+    identity = tls.ensure(folder, names)
+    if config.ssl is not None:
+        config.ssl.load_cert_chain(identity.certificate, identity.key)
 
 
 class _Server(uvicorn.Server):

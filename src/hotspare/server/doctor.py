@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import email.utils
 import importlib
+import json
 import os
 import resource
 import shutil
@@ -16,12 +17,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import zoneinfo
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,7 +31,7 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 from cryptography import x509
 
-from ..domain.errors import HotspareError
+from ..domain.errors import HotspareError, Refused
 from ..domain.messages import Text, text_of
 from ..store import Store
 from ..store.engine import parse_url, sqlite_url
@@ -44,6 +46,7 @@ _MIB: Final = 1 << 20
 _SPACE: Final = {"fault": 256 * _MIB, "warning": 2048 * _MIB}
 _DAY_S: Final = 86400.0
 _LIBVIRT: Final = 8_002_000
+_CHECK_S: Final = 60.0          # a mount, a name server or a database may hang for ever
 _PROBE_S: Final = 3.0
 _ANSWER_S: Final = 5.0
 _OFFSET_S: Final = {"fault": 60.0, "warning": 2.0}
@@ -77,25 +80,40 @@ class Machine:
 
 def role_of(state_dir: Path, database: str | None) -> Role:
     """What this machine seems to be: an enrolled DR machine, a control server alone, or both in
-    one."""
+    one. Before the first start nothing is known, and all is looked at."""
     if (state_dir / "worker.json").exists():
         return "worker"
-    return "all" if database is None else "server"
+    alone = (state_dir / "hotspare.db").exists() and not (state_dir / "machine").exists()
+    return "server" if database is not None or alone else "all"
 
 
 def examine(machine: Machine) -> Iterator[Finding]:
     """The findings, one check after the other."""
     for check, roles, look in _CHECKS:
-        if machine.role not in roles:
-            continue
+        if machine.role in roles:
+            yield from _looked(check, look, machine)
+
+
+def _looked(check: str, look: Callable[[Machine], _Found], machine: Machine) -> list[Finding]:
+    """What one check finds within its time; a thread that hangs is left behind."""
+    found: list[Finding] = []
+
+    def work() -> None:
         try:
             for state, code, fields in look(machine):
-                yield Finding(check, state, code, fields)
+                found.append(Finding(check, state, code, fields))
         except HotspareError as error:
-            yield Finding(check, "fault", error.code, error.fields)
+            found.append(Finding(check, "fault", error.code, error.fields))
         except Exception as error:
-            yield Finding(check, "fault", "doctor.failed",
-                          {"error": f"{type(error).__name__}: {error}"})
+            found.append(Finding(check, "fault", "doctor.failed",
+                                 {"error": f"{type(error).__name__}: {error}"}))
+
+    thread = threading.Thread(target=work, name=check, daemon=True)
+    thread.start()
+    thread.join(_CHECK_S)
+    if not thread.is_alive():
+        return found
+    return [*found, Finding(check, "fault", "doctor.hangs", {"seconds": _CHECK_S})]
 
 
 _Found = Iterator[tuple[State, str, dict[str, Any]]]
@@ -160,8 +178,12 @@ def _rights(machine: Machine) -> _Found:
 
 
 def _space(machine: Machine) -> _Found:
-    temp = machine.temp_dir or configuration.read(None).temp_dir or machine.state_dir / "temp"
-    for folder in dict.fromkeys((machine.state_dir, temp)):
+    folders = [machine.state_dir]
+    if machine.role != "server":
+        with suppress(HotspareError):       # a bad file is told by its own check
+            folders.append(machine.temp_dir or configuration.read(None).temp_dir
+                           or machine.state_dir / "temp")
+    for folder in folders:
         there = next(p for p in (folder, *folder.parents) if p.exists())
         found = os.statvfs(there)
         free = found.f_bavail * found.f_frsize
@@ -187,14 +209,12 @@ def _files(_machine: Machine) -> _Found:
 
 def _database(machine: Machine) -> _Found:
     path = machine.state_dir / "hotspare.db"
-    if machine.database is None:
-        if not path.exists():
-            yield "ok", "doctor.no-database", {"path": str(path)}
-            return
-        url = sqlite_url(path)
-    else:
-        url = machine.database
-    name = parse_url(url).render_as_string(hide_password=True)
+    url = sqlite_url(path) if machine.database is None else machine.database
+    parsed = parse_url(url)
+    if parsed.drivername == "sqlite" and not Path(parsed.database or "").exists():
+        yield "ok", "doctor.no-database", {"path": parsed.database}
+        return
+    name = parsed.render_as_string(hide_password=True)
     try:
         yield from _database_at(url, name)
     except sa.exc.DatabaseError as error:
@@ -243,25 +263,30 @@ def _certificates(machine: Machine) -> _Found:
 
 
 def _port(machine: Machine) -> _Found:
-    host, _, port = machine.listen.rpartition(":")
-    fields = {"listen": machine.listen}
     if _runs(machine.state_dir):
-        import json
-
         ready = json.loads((machine.state_dir / "server.json").read_text())
-        _ask(ready["url"], Path(ready["ca"]).read_text())
-        yield "ok", "doctor.answers", {"url": ready["url"]}
-        return
-    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port),
-                                                  type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(address)
-        except OSError as error:
-            yield "fault", "doctor.port-taken", fields | {"error": error.strerror}
+            _ask(ready["url"], Path(ready["ca"]).read_text())
+        except (OSError, ValueError) as error:
+            yield "fault", "doctor.no-answer", {"url": ready["url"], "error": str(error)}
         else:
-            yield "ok", "doctor.port-free", fields
+            yield "ok", "doctor.answers", {"url": ready["url"]}
+        return
+    host, _, port = machine.listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise Refused("server.address", listen=machine.listen, why="HOST:PORT is expected")
+    fields = {"listen": machine.listen}
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port),
+                                                      type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+    except OSError as error:
+        yield "fault", "doctor.port-taken", fields | {
+            "error": error.strerror or str(error)}
+    else:
+        yield "ok", "doctor.port-free", fields
 
 
 def _runs(state_dir: Path) -> bool:
@@ -334,6 +359,9 @@ def _kvm(_machine: Machine) -> _Found:
     """Never by /dev/kvm being there, and never in this process: it may hang."""
     if not Path("/dev/kvm").exists():
         yield "ok", "doctor.no-kvm", {}
+        return
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        yield "warning", "doctor.kvm-rights", {}
         return
     process = subprocess.Popen([sys.executable, "-m", "hotspare.server.kvm_probe"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

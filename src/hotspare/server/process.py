@@ -6,11 +6,15 @@ import fcntl
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..domain.errors import Refused
+
+_PATIENCE_S = 0.5
+"""A doctor that looks whether a server runs has the lock for a moment."""
 
 
 def prepare(state_dir: Path) -> None:
@@ -32,13 +36,22 @@ def only_one(state_dir: Path) -> Iterator[None]:
     """One process a state directory: the kernel lets the lock go whatever ends the process."""
     fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused("server.running", path=str(state_dir)) from None
+        end = time.monotonic() + _PATIENCE_S
+        while not _locked(fd):
+            if time.monotonic() > end:
+                raise Refused("server.running", path=str(state_dir))
+            time.sleep(0.02)
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def configure_logging() -> None:

@@ -9,13 +9,14 @@ import threading
 from pathlib import Path
 
 from ..client.client import fetch_ca
-from ..worker import configuration, enrolment, folders, machine
+from ..worker import configuration, enrolment, folders, instance, machine
 from ..worker.local_socket import LocalSocket
 from ..worker.outbox import Outbox
 from ..worker.remote_link import About, RemoteLink
 from .process import only_one, prepare
 
 SHUTDOWN_S = 10.0
+_AWAKE_S = 0.5
 
 
 def work(state_dir: Path, temp_dir: Path | None = None, *, config: Path | None = None,
@@ -35,7 +36,9 @@ def work(state_dir: Path, temp_dir: Path | None = None, *, config: Path | None =
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: ended.set())
         outbox = Outbox(state_dir / "outbox.sqlite")
-        link = RemoteLink(enrolled.connect(), outbox, About(str(temp), found.configured), ended.set)
+        mine = instance.begin(state_dir)
+        link = RemoteLink(enrolled.connect(mine.now), outbox, About(str(temp), found.configured),
+                          ended.set, mine)
         worker = machine.start(link.start(), state_dir=state_dir, temp_dir=temp)
         folders.watch(temp, link.foreign, ended)
         local = LocalSocket(state_dir, link.overview)
@@ -43,7 +46,9 @@ def work(state_dir: Path, temp_dir: Path | None = None, *, config: Path | None =
                  "state_dir": str(state_dir), "temp_dir": str(temp)}
         print(json.dumps(ready) if as_json else
               f"DR machine {enrolled.name} works for {enrolled.server}", flush=True)
-        ended.wait()
+        # The kernel may hand a signal to another thread; the handler runs when this one wakes.
+        while not ended.wait(_AWAKE_S):
+            pass
         watchdog = threading.Timer(SHUTDOWN_S, lambda: os._exit(1 if link.refused else 0))
         watchdog.daemon = True
         watchdog.start()

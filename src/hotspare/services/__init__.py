@@ -15,6 +15,7 @@ from .groups import Groups
 from .keys import KeyRing
 from .limits import Settings
 from .link import LocalLink
+from .live_progress import LiveProgress
 from .logs import Logs
 from .machines import Machines
 from .metrics import Metrics
@@ -28,7 +29,7 @@ from .scheduler import Scheduler
 from .schedules import Schedules
 from .sender import Sender
 from .statistics import Statistics
-from .tasks import LiveProgress, Tasks
+from .tasks import Tasks
 from .templates import Templates
 from .users import Users
 
@@ -43,7 +44,7 @@ class Services:
         self.live_progress = LiveProgress()
         self.machines = Machines(context)
         self.platforms = Platforms(context)
-        self.rules = Rules(context)
+        self.rules = Rules(context, self.live_progress)
         self.groups = Groups(context)
         self.templates = Templates(context)
         self.moves = Moves(context, self.rules)
@@ -69,6 +70,7 @@ class Services:
         store = open_store(state_dir, database)
         key = state_dir / "secret.key"
         try:
+            restored.put_files(state_dir, store)
             fresh = store.empty()
             lost = fresh and key.exists()       # there was a database before
             keys = KeyRing.load_or_make(key, may_make=fresh)

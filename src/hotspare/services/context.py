@@ -18,6 +18,7 @@ from .keys import KeyRing
 
 Role = Literal["viewer", "operator", "administrator"]
 _RANK = {"viewer": 0, "operator": 1, "administrator": 2}
+_AUDIT, _LOG = sa.insert(schema.audit), sa.insert(schema.log)
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -48,14 +49,13 @@ class Change:
         self.topics.update(topics)
 
     def audit(self, actor: Actor, action: str, what: str, **detail: Any) -> None:
-        self.conn.execute(sa.insert(schema.audit).values(
-            at=self.now, user=actor.name, action=action, object=what, detail=detail))
+        self.conn.execute(_AUDIT, {"at": self.now, "user": actor.name, "action": action,
+                                   "object": what, "detail": detail})
 
     def log(self, level: str, code: str, fields: dict[str, Any], *, rule: str | None = None,
             task: int | None = None, platform: str | None = None) -> None:
-        self.conn.execute(sa.insert(schema.log).values(
-            at=self.now, level=level, code=code, fields=fields, rule=rule, task=task,
-            platform=platform))
+        self.conn.execute(_LOG, {"at": self.now, "level": level, "code": code, "fields": fields,
+                                 "rule": rule, "task": task, "platform": platform})
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -21,14 +21,16 @@ from ..domain.codec import encode
 from ..domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT
 from ..domain.rule_states import Event
 from ..store import Record, schema
-from ..workflows.link import RuleSettings
+from ..workflows.link import RuleSettings, TaskKind
 from .context import Change
 from .hub import machine_topic, task_topic
 from .rule_state import move
 
-COUNTED: Final = frozenset({"replicate", "remove", "permanent"})
-"""Kinds that the limits count. A failover is an instant boot and does not count (M19), and
-neither do the short calls that refresh and check a platform."""
+UNCOUNTED: Final = frozenset({"failover", "undo", "check", "refresh", "rebuild"})
+"""Kinds that no limit counts: an instant boot and its undo (M19), and the short calls that look
+at a platform without moving data."""
+COUNTED: Final = frozenset(get_args(TaskKind)) - UNCOUNTED
+"""All others, a kind that is yet to come with them."""
 BEGUN: Final = ("dispatched", "running")
 SETTING: Final = "limits"
 

@@ -39,5 +39,7 @@ class Faults:
         told = [f"{at}: {str(e.as_dict()['message']).rstrip('.')}"
                 for at, e in self.by_field.items()]
         more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+        remedies = dict.fromkeys(str(e.as_dict()["remedy"]) for e in self.by_field.values())
         raise Refused("rule.fields", **{at: str(error) for at, error in self.by_field.items()},
-                      summary="; ".join(told[:_MOST_TOLD] + more))
+                      summary="; ".join(told[:_MOST_TOLD] + more),
+                      help=" ".join([r for r in remedies if r][:_MOST_TOLD]))

@@ -18,12 +18,13 @@ from ..domain.limits import Configured, Limits
 from ..store import Record, schema
 from ..workflows import wire
 from ..workflows.wire import Enrol, Sync, digest, make_code
+from . import queue
 from .context import Actor, Change, Context
 from .hub import machine_topic
 from .link import LocalLink
+from .live_progress import LiveProgress
 from .machines import Machines
 from .names import check_name
-from .tasks import LiveProgress
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Fleet:
     machines: Machines
     _links: dict[str, LocalLink] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
+    _instances: dict[str, str] = field(default_factory=dict)    # the process of each machine
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- by an administrator -------------------------------------------------------------------
@@ -64,7 +66,7 @@ class Fleet:
         with self.context.change() as change:
             known = change.conn.execute(sa.select(m).where(
                 m.c.name == name, m.c.deleted_at.is_(None))).one_or_none()
-            if known is not None and known.token_digest is None and known.revoked_at is None:
+            if known is not None and _is_ours(known):
                 raise Refused("machine.own-process", name=name)
             expires = change.now + life_s
             change.conn.execute(sa.delete(e).where(e.c.expires_at < change.now))
@@ -90,7 +92,7 @@ class Fleet:
         r, p, t = schema.rule, schema.platform, schema.task
         with self.context.change() as change:
             row = _find(change.conn, name)
-            if row.token_digest is None and row.revoked_at is None:
+            if _is_ours(row):
                 raise Refused("machine.own-process", name=row.name)
             used = {kind: change.conn.execute(query.limit(5)).scalars().all() for kind, query in (
                 ("rules", sa.select(r.c.name).where(r.c.machine == row.name,
@@ -136,10 +138,13 @@ class Fleet:
                 if known is not None and known.token_digest == asked.token_digest:
                     return          # the answer to the first time was lost
                 raise Refused("enrolment.invalid", name=name)
-            if known is not None and known.token_digest is None and known.revoked_at is None:
+            if known is not None and _is_ours(known):
                 raise Refused("machine.own-process", name=name)
             change.conn.execute(sa.update(e).where(e.c.digest == code.digest)
                                 .values(used_at=change.now))
+            if known is not None:
+                self._replaced(change, name)
+                self._instances.pop(name, None)
             values = {"token_digest": asked.token_digest, "revoked_at": None, "deleted_at": None,
                       "reported": 0, "version": asked.version[:64], "protocol": asked.protocol,
                       "temp_dir": asked.temp_dir, "address": address, "clock_offset": None}
@@ -152,15 +157,21 @@ class Fleet:
             change.audit(Actor(code.created_by, "administrator"), "machine.enrolled", name,
                          address=address)
 
-    def link(self, token: str) -> LocalLink:
-        """The machine of a token, and its end of the link. Raises Refused ``link.token``."""
-        return self._link(self._machine_of(token).name)
+    def link(self, token: str, instance: str = "") -> LocalLink:
+        """The machine of a token, and its end of the link. Raises Refused ``link.token``,
+        ``link.twice``."""
+        row = self._machine_of(token)
+        if instance and self._instances.get(row.name, instance) != instance:
+            raise Refused("link.twice", name=row.name, address=row.address)
+        return self._link(row.name)
 
-    def met(self, token: str, said: Sync, address: str) -> LocalLink:
+    def met(self, token: str, said: Sync, address: str, instance: str = "") -> LocalLink:
         """As :meth:`link`, at the begin of a long poll: what the machine says of itself is kept.
         Raises Refused ``link.too-old``, ``link.too-new``."""
         row = self._machine_of(token)
         _check_protocol(said.protocol)
+        if instance:
+            self._admit(row, instance, said.before)
         values: dict[str, Any] = {"version": said.version[:64], "protocol": said.protocol,
                                   "temp_dir": said.temp_dir, "address": address}
         values = {k: v for k, v in values.items() if getattr(row, k) != v}
@@ -182,6 +193,31 @@ class Fleet:
         self.machines.seen(row.name)
         return self._link(row.name)
 
+    def _admit(self, row: Record, instance: str, before: str) -> None:
+        """One process is the machine. The next one of its state directory, which knows the one
+        before it, takes its place at once; one of a copy when the machine has fallen silent. Who
+        is replaced is told at its next word."""
+        held = self._instances.get(row.name, instance)
+        if held not in (instance, before):
+            if not self.machines.silent(row.name):
+                raise Refused("link.twice", name=row.name, address=row.address)
+            with self.context.change() as change:
+                self._replaced(change, row.name)
+        self._instances[row.name] = instance
+        if held != instance:
+            self.context.hub.publish(machine_topic(row.name))
+
+    def _replaced(self, change: Change, name: str) -> None:
+        """Another installation is the machine from now on, and the one before may still write.
+        What it worked at goes on under a higher epoch, as if its rules had moved."""
+        r, t = schema.rule, schema.task
+        begun = sa.and_(t.c.machine == name, t.c.rule.is_not(None), queue.is_begun())
+        change.conn.execute(sa.update(r).where(r.c.id.in_(sa.select(t.c.rule).where(begun)))
+                            .values(epoch=r.c.epoch + 1))
+        change.conn.execute(sa.update(t).where(begun).values(
+            epoch=sa.select(r.c.epoch).where(r.c.id == t.c.rule).scalar_subquery()))
+        change.notify(machine_topic(name))
+
     def _warn_of_clock(self, change: Change, name: str, offset: float) -> None:
         if abs(offset) <= CLOCK_WARNING_S:
             self._warned.discard(name)
@@ -198,19 +234,27 @@ class Fleet:
             return self._links[name]
 
     def _machine_of(self, token: str) -> Record:
-        m = schema.machine
         with self.context.read() as conn:
-            row = conn.execute(sa.select(m).where(
-                m.c.token_digest == digest(token))).one_or_none()
+            row = conn.execute(_BY_TOKEN, {"digest": digest(token)}).one_or_none()
         if row is None:
             raise Refused("link.token")
         return row
+
+
+_BY_TOKEN = sa.select(schema.machine).where(
+    schema.machine.c.token_digest == sa.bindparam("digest"))
 
 
 def _check_protocol(found: int) -> None:
     if found < wire.OLDEST or found > wire.PROTOCOL:
         raise Refused("link.too-old" if found < wire.OLDEST else "link.too-new", found=found,
                       oldest=wire.OLDEST, newest=wire.PROTOCOL)
+
+
+def _is_ours(machine: Record) -> bool:
+    """Whether it runs in this process. One that is not live was of hotspare up, before the database
+    was moved: its name, and with it its rules, may go to a machine of its own."""
+    return bool(machine.live and machine.token_digest is None and machine.revoked_at is None)
 
 
 def _find(conn: Connection, name: str) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -46,8 +46,8 @@ class Groups:
             return _get(conn, group_id(conn, ref))
 
     def members(self, actor: Actor, ref: str) -> Sequence[str]:
-        """Ids of its rules."""
-        actor.need("viewer")
+        """Ids of its rules, to be acted on."""
+        actor.need("operator")
         r = schema.rule
         with self._context.read() as conn:
             return conn.execute(sa.select(r.c.id).where(
@@ -66,13 +66,19 @@ class Groups:
                 name = check_name(name, "name")
                 _insert_group(change, actor, ident, name)
             faults.throw()
+            names: dict[str, str] = {}
             for vm in vms:
-                own = Faults()
-                insert(change, actor, replace(new, name=_rule_name(change.conn, name, new, vm),
-                                              vm=vm, replica_name=None, group=None),
-                       own, ident)
-                for field, error in own.by_field.items():
-                    faults.by_field.setdefault(f"vms.{vm}" if field in _OWN else field, error)
+                ref, machine = _machine(change.conn, new, vm)
+                with faults.at(f"vms.{vm}"):
+                    if ref in names:
+                        raise Refused("group.twice", vm=machine)
+                    names[ref] = _rule_name(name, machine, names.values())
+                    own = Faults()
+                    insert(change, actor, replace(new, name=names[ref], vm=ref,
+                                                  replica_name=None, group=None), own, ident)
+                    for field, error in own.by_field.items():
+                        faults.by_field.setdefault(f"vms.{vm}" if field in _OWN else field,
+                                                   error)
             faults.throw()
             change.audit(actor, "group.create", ident, name=name, rules=len(vms))
             return _get(change.conn, ident)
@@ -99,13 +105,24 @@ def _insert_group(change: Change, actor: Actor, ident: str, name: str) -> None:
         raise Refused("group.exists", name=name) from None
 
 
-def _rule_name(conn: Connection, group: str, new: NewRule, vm: str) -> str:
-    """``GROUP-MACHINE``, with what no name may have left out."""
+def _machine(conn: Connection, new: NewRule, vm: str) -> tuple[str, str]:
+    """Id and name of the machine; both as it was named when it cannot be told."""
     v, p = schema.platform_vm, schema.platform
-    known = conn.execute(sa.select(v.c.name).join(p, p.c.id == v.c.platform).where(
+    found = conn.execute(sa.select(v.c.ref, v.c.name).join(p, p.c.id == v.c.platform).where(
         sa.or_(p.c.id == new.source, p.c.name_key == name_key(new.source)),
-        p.c.deleted_at.is_(None), v.c.ref == vm)).scalar()
-    return f"{group}-{allowed_in_name(known or vm)}"[:NAME_MAX]
+        p.c.deleted_at.is_(None), sa.or_(v.c.ref == vm, v.c.name == vm))).all()
+    exact = [row for row in found if row.ref == vm] or found
+    return (exact[0].ref, exact[0].name) if len(exact) == 1 else (vm, vm)
+
+
+def _rule_name(group: str, machine: str, taken: Collection[str]) -> str:
+    """``GROUP-MACHINE``, without what no name may have; numbered when machines share a name."""
+    name = whole = f"{group}-{allowed_in_name(machine)}"[:NAME_MAX].rstrip()
+    number, keys = 1, {name_key(other) for other in taken}
+    while name_key(name) in keys:
+        number += 1
+        name = f"{whole[:NAME_MAX - 5].rstrip()}-{number}"
+    return name
 
 
 # --- views -------------------------------------------------------------------------------------
@@ -120,12 +137,16 @@ def _get(conn: Connection, ident: str) -> GroupView:
 def _views(conn: Connection, groups: Sequence[Record]) -> list[GroupView]:
     r = schema.rule
     members: dict[str, list[Record]] = {g.id: [] for g in groups}
+    p = schema.platform
     for row in conn.execute(sa.select(r).where(r.c.group.in_(members), r.c.deleted_at.is_(None))):
         members[row.group].append(row)
-    return [_view(g, members[g.id]) for g in groups]
+    used = {end for rules in members.values() for r in rules for end in (r.source, r.target)}
+    platforms = {row.id: row.name for row in conn.execute(
+        sa.select(p.c.id, p.c.name).where(p.c.id.in_(used)))}
+    return [_view(g, members[g.id], platforms) for g in groups]
 
 
-def _view(group: Record, rules: list[Record]) -> GroupView:
+def _view(group: Record, rules: list[Record], platforms: dict[str, str]) -> GroupView:
     settings: dict[str, Any] = {}
     differing = []
     for field in SHARED:
@@ -138,5 +159,7 @@ def _view(group: Record, rules: list[Record]) -> GroupView:
     for rule in rules:
         states[rule.state] = states.get(rule.state, 0) + 1
     return GroupView(id=group.id, name=group.name, rules=len(rules), states=states,
-                     settings=settings, differing=differing, created_at=group.created_at,
-                     created_by=group.created_by)
+                     settings=settings, differing=differing,
+                     source_name=platforms.get(settings.get("source", "")),
+                     target_name=platforms.get(settings.get("target", "")),
+                     created_at=group.created_at, created_by=group.created_by)

@@ -12,17 +12,21 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _REMEMBERED = 20_000
 
 
 class Hub:
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._next = itertools.count(int(time.time() * 1000))
         self._floor = next(self._next)
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._async: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._threads: dict[str, set[threading.Event]] = {}
         self._closed = False
 
     def publish(self, *topics: str) -> None:
@@ -33,9 +37,10 @@ class Hub:
                 self._wake(topic)
             while len(self._versions) > _REMEMBERED:
                 self._versions.popitem(last=False)
-            self._lock.notify_all()
 
     def _wake(self, topic: str) -> None:
+        for waiter in self._threads.pop(topic, ()):
+            waiter.set()
         for loop, event in self._async.pop(topic, ()):
             try:
                 loop.call_soon_threadsafe(event.set)
@@ -48,10 +53,18 @@ class Hub:
 
     def wait(self, topic: str, seen: int, timeout: float) -> int:
         """Block until the topic's version is not ``seen``, the time is over, or close()."""
+        event = threading.Event()
         with self._lock:
-            self._lock.wait_for(
-                lambda: self._closed or self._versions.get(topic, self._floor) != seen, timeout)
-            return self._versions.get(topic, self._floor)
+            version = self._versions.get(topic, self._floor)
+            if self._closed or version != seen:
+                return version
+            self._threads.setdefault(topic, set()).add(event)
+        try:
+            event.wait(timeout)
+        finally:
+            with self._lock:
+                _remove(self._threads, topic, event)
+        return self.version(topic)
 
     async def wait_async(self, topic: str, seen: int, timeout: float) -> int:
         """The same in an event loop: costs no thread."""
@@ -68,11 +81,7 @@ class Hub:
             pass
         finally:
             with self._lock:
-                waiters = self._async.get(topic)
-                if waiters is not None:
-                    waiters.discard(entry)
-                    if not waiters:
-                        del self._async[topic]
+                _remove(self._async, topic, entry)
         return self.version(topic)
 
     @property
@@ -83,9 +92,16 @@ class Hub:
         """Every waiter returns now and later: the process is ending."""
         with self._lock:
             self._closed = True
-            for topic in list(self._async):
+            for topic in [*self._async, *self._threads]:
                 self._wake(topic)
-            self._lock.notify_all()
+
+
+def _remove(waiters: dict[str, set[T]], topic: str, waiter: T) -> None:
+    of_topic = waiters.get(topic)
+    if of_topic is not None:
+        of_topic.discard(waiter)
+        if not of_topic:
+            del waiters[topic]
 
 
 def task_topic(task: int) -> str:

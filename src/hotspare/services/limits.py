@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from ..domain.limits import check_per_host
 from ..store import schema
-from .context import Actor, Context
+from .context import Actor, Change, Context
 from .dispatcher import SETTING, dispatch, per_host
 from .views import explained
 
@@ -37,15 +37,20 @@ class Settings:
         """Raises Refused ``limits.per-host``."""
         actor.need("administrator")
         check_per_host(max_tasks_per_host)
-        s = schema.setting
-        value = {"max_tasks_per_host": max_tasks_per_host}
         with self._context.change() as change:
-            if not change.conn.execute(sa.update(s).where(s.c.key == SETTING)
-                                       .values(value=value)).rowcount:
-                change.conn.execute(sa.insert(s).values(key=SETTING, value=value))
-            change.audit(actor, "settings.set", SETTING, **value)
+            set_per_host(change, actor, max_tasks_per_host)
             dispatch(change)
             return _view(change.conn)
+
+
+def set_per_host(change: Change, actor: Actor, value: int, **detail: Any) -> None:
+    """Of all DR machines. The caller dispatches."""
+    s = schema.setting
+    stored = {"max_tasks_per_host": value}
+    if not change.conn.execute(sa.update(s).where(s.c.key == SETTING)
+                               .values(value=stored)).rowcount:
+        change.conn.execute(sa.insert(s).values(key=SETTING, value=stored))
+    change.audit(actor, "settings.set", SETTING, **stored, **detail)
 
 
 def _view(conn: Connection) -> SettingsView:

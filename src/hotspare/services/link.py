@@ -10,23 +10,24 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
-from ..domain.codec import decode, encode
+from ..domain.codec import decode, decode_known, encode
 from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
 from ..domain.rule_states import STEP_EVENTS
 from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmSummary
-from ..store import Record, schema
+from ..store import Record, by_the_value, schema
 from ..workflows.link import FoundReplica, Limits, Outcome, Progress, RuleSettings, Task
 from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
 from . import catalogue, ends, queue, rebuild
+from . import link_statements as sql
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
+from .live_progress import LiveProgress
 from .machines import Machines
 from .platforms import identified, live_task
-from .tasks import LiveProgress
 from .views import explained
 
 _log = logging.getLogger(__name__)
@@ -79,9 +80,9 @@ class LocalLink:
         version = self._context.hub.version(machine_topic(self.machine))
         me = {"machine": self.machine}
         with self._context.read() as conn:
-            reported = conn.execute(_REPORTED, me).scalar_one()
-            begun = conn.execute(_BEGUN, me).all()
-            queued = conn.execute(_QUEUED, me).all()
+            reported = conn.execute(sql.REPORTED, me).scalar_one()
+            begun = conn.execute(sql.BEGUN, me).all()
+            queued = conn.execute(sql.QUEUED, me).all()
             waits = queue.waits(conn, [row.id for row in queued])
         tasks = tuple(LiveTask(_task(row), _limits(row)) for row in begun)
         self._live = frozenset(live.task.id for live in tasks)
@@ -94,15 +95,9 @@ class LocalLink:
         return None if row is None or row.state not in queue.BEGUN else _task(row)
 
     def access(self, platform: str) -> PlatformAccess:
-        p, r, t = schema.platform, schema.rule, schema.task
         with self._context.read() as conn:
-            row = conn.execute(sa.select(p).where(
-                p.c.id == platform, p.c.deleted_at.is_(None),
-                sa.or_(
-                    sa.exists().where(r.c.machine == self.machine, r.c.deleted_at.is_(None),
-                                      sa.or_(r.c.source == p.c.id, r.c.target == p.c.id)),
-                    sa.exists().where(t.c.machine == self.machine, t.c.platform == p.c.id,
-                                      t.c.state.in_(queue.BEGUN))))).one_or_none()
+            row = conn.execute(sql.PLATFORM, {"machine": self.machine,
+                                           "platform": platform}).one_or_none()
             if row is None:
                 raise GiveUp("platform.not-found", name=platform)
             if not row.verified and live_task(conn, platform=platform) is None:
@@ -113,10 +108,8 @@ class LocalLink:
                               secret=secret)
 
     def rule_key(self, rule: str) -> bytes:
-        r = schema.rule
         with self._context.read() as conn:
-            owner = conn.execute(sa.select(r.c.machine).where(
-                r.c.id == rule, r.c.deleted_at.is_(None))).scalar()
+            owner = conn.execute(sql.OWNER, {"rule": rule}).scalar()
             known = owner == self.machine or rebuild.may_read(conn, self.machine, rule)
         if not known:
             raise GiveUp("rule.not-found", name=rule)
@@ -189,7 +182,7 @@ class LocalLink:
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
         with self._context.change() as change:
-            self._apply(change, call, task.id, task.epoch, encode(body), change.now)
+            self._apply(change, call, task.id, task.epoch, encode(body), change.now, {})
 
     # --- up: from a machine over HTTPS ---------------------------------------------------------
 
@@ -197,37 +190,48 @@ class LocalLink:
         """Apply what is new of the report, in its order and in one transaction. What a call is
         refused for is answered and does not keep the others from being applied."""
         self._machines.seen(self.machine)
-        m = schema.machine
         refused: dict[str, dict[str, Any]] = {}
         last = 0
         if report.calls:
-            with self._context.change() as change:
-                last = change.conn.execute(sa.select(m.c.reported)
-                                           .where(m.c.name == self.machine)).scalar_one()
-                new = [c for c in report.calls if c.seq > last]
-                for call in new:
-                    error = self._tried(change, call, min(change.now, call.at - report.ahead))
-                    if error is not None:
-                        refused[str(call.seq)] = error.as_dict()
-                if new:
-                    last = max(c.seq for c in new)
-                    change.conn.execute(sa.update(m).where(m.c.name == self.machine)
-                                        .values(reported=last))
+            try:
+                last = self._applied(report, None)
+            except Exception:
+                # One of them is refused, which is rare: a savepoint for each tells which.
+                last = self._applied(report, refused)
+        live = {str(task): task for task in self._live}
         for task, progress in report.progress.items():
-            if int(task) in self._live:
-                self._note(int(task), progress)
+            if task in live:
+                self._note(live[task], progress)
         return Reported(last, refused)
+
+    def _applied(self, report: Report, refused: dict[str, dict[str, Any]] | None) -> int:
+        """Number of the last call that is applied now, or refused; without ``refused`` all are
+        applied, or none."""
+        rows: dict[int, Record] = {}
+        with self._context.change() as change:
+            last: int = change.conn.execute(sql.REPORTED, {"machine": self.machine}).scalar_one()
+            new = [c for c in report.calls if c.seq > last]
+            for call in new:
+                at = min(change.now, max(0.0, call.at - report.ahead))
+                if refused is None:
+                    self._apply(change, call.call, call.task, call.epoch, call.body, at, rows)
+                elif (error := self._tried(change, call, at)) is not None:
+                    refused[str(call.seq)] = error.as_dict()
+            if new:
+                last = max(c.seq for c in new)
+                change.conn.execute(sql.SET_REPORTED, {"b_machine": self.machine, "reported": last})
+        return last
 
     def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
         savepoint = change.conn.begin_nested()
         try:
-            self._apply(change, call.call, call.task, call.epoch, call.body, at)
+            self._apply(change, call.call, call.task, call.epoch, call.body, at, {})
         except HotspareError as error:
             savepoint.rollback()
             return error
-        except (OperationalError, InterfaceError):
-            raise                   # of the database, not of the call: the machine says it again
         except Exception as error:
+            if isinstance(error, DBAPIError) and not by_the_value(error):
+                raise               # of the database, not of the call: the machine says it again
             # Said again it would fail again, and keep all that follows from being heard.
             savepoint.rollback()
             _log.warning("report %s of task %s", call.call, call.task, exc_info=True)
@@ -247,37 +251,40 @@ class LocalLink:
     # --- what reports do; ``at`` is when it happened, never later than now -----------------------
 
     def _apply(self, change: Change, call: str, task: int, epoch: int, body: dict[str, Any],
-               at: float) -> None:
+               at: float, rows: dict[int, Record]) -> None:
+        """``rows``: tasks as they were read in this change, none altered since."""
         report = self._reports.get(call)
         if report is None:
             raise Refused("link.call", call=call[:40])
-        row = self._checked(change.conn, task, epoch, ended_too=call == "log")
+        row = rows.get(task)
+        if row is None or row.epoch != epoch:
+            row = self._checked(change.conn, task, epoch, ended_too=call == "log")
         if row is not None:         # None: it was ended meanwhile, or this is said again
             report(change, row, body, at)
+            if call in {"finish", "inventory"} or row.state != "running":
+                rows.clear()
+            else:
+                rows[task] = row
 
     def _step(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        t, s = schema.task, schema.task_step
         step, state, detail = str(body["step"]), body["state"], body["detail"]
         if state not in {"running", "done", "skipped"}:
             raise ValueError(state)
         if row.state == "dispatched":
-            change.conn.execute(sa.update(t).where(t.c.id == row.id, t.c.state == "dispatched")
-                                .values(state="running", started_at=at))
-        old = change.conn.execute(sa.select(s).where(
-            s.c.task == row.id, s.c.name == step)).one_or_none()
+            change.conn.execute(sql.BEGIN_TASK, {"b_task": row.id, "state": "running",
+                                              "started_at": at})
+        the = {"b_task": row.id, "b_name": step}
+        old = change.conn.execute(sql.STEP, the).one_or_none()
         ended = None if state == "running" else at
         if old is None:
-            position = change.conn.execute(sa.select(sa.func.count()).select_from(s)
-                                           .where(s.c.task == row.id)).scalar()
-            change.conn.execute(sa.insert(s).values(
-                task=row.id, name=step, position=position, state=state, attempts=1,
-                detail=detail, started_at=at, ended_at=ended))
+            change.conn.execute(sql.NEW_STEP, {
+                "b_task": row.id, "task": row.id, "name": step, "state": state, "attempts": 1,
+                "detail": detail, "started_at": at, "ended_at": ended})
         elif (old.state, old.detail) != (state, detail):
             # A step that ended and begins again is another pass of it.
             again = state == "running" and old.state != "running"
-            change.conn.execute(sa.update(s).where(s.c.task == row.id, s.c.name == step)
-                                .values(state=state, detail=detail, ended_at=ended,
-                                        attempts=old.attempts + again))
+            change.conn.execute(sql.SET_STEP, {**the, "state": state, "detail": detail,
+                                            "ended_at": ended, "attempts": old.attempts + again})
         event = STEP_EVENTS.get(step)
         if state == "running" and event is not None and row.kind == "replicate":
             queue.move(change, str(row.rule), event)
@@ -299,7 +306,7 @@ class LocalLink:
             change.notify(rule_topic(row.rule))
 
     def _adopt(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        catalogue.adopt(change, str(row.rule), [decode(Manifest, m) for m in body["points"]], at)
+        catalogue.adopt(change, str(row.rule), body["points"], at)
 
     def _failover(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
         r = schema.rule
@@ -376,13 +383,10 @@ class LocalLink:
 
     def _row(self, conn: Connection, task_id: int) -> Record | None:
         """The task when it is this machine's and of its rule's epoch."""
-        t, r = schema.task, schema.rule
-        row = conn.execute(_with_limits(sa.select(t, r.c.epoch.label("rule_epoch")))
-                           .where(t.c.id == task_id)).one_or_none()
-        if row is None or row.machine != self.machine or (
-                row.rule is not None and row.epoch != row.rule_epoch):
-            return None
-        return row
+        row = conn.execute(sql.TASK, {"b_task": task_id}).one_or_none()
+        mine = row is not None and row.machine == self.machine and (
+            row.rule is None or row.epoch == row.rule_epoch)
+        return row if mine else None
 
     def _checked(self, conn: Connection, task: int, epoch: int,
                  ended_too: bool = False) -> Record | None:
@@ -392,36 +396,6 @@ class LocalLink:
         if row is None or row.epoch != epoch:
             raise Fenced("task.fenced", task=task, epoch=epoch)
         return row if ended_too or row.state in queue.LIVE else None
-
-
-LONGEST_PENDING = 200
-"""Queued tasks that a machine is told of, for its own list."""
-
-
-def _with_limits(query: sa.Select[Any]) -> sa.Select[Any]:
-    """Of tasks, with what :func:`_limits` needs of their rules and machines."""
-    t, r, m = schema.task, schema.rule, schema.machine
-    return query.add_columns(
-        r.c.time_zone.label("rule_zone"), r.c.bandwidth.label("rule_ranges"),
-        m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"),
-    ).outerjoin(r, r.c.id == t.c.rule).join(m, m.c.name == t.c.machine)
-
-
-def _mine(state: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Tasks of the machine ``:machine``, but for those of an epoch that has passed."""
-    t, r, p = schema.task, schema.rule, schema.platform
-    return (_with_limits(sa.select(t, r.c.name.label("rule_name"),
-                                   p.c.name.label("platform_name")))
-            .outerjoin(p, p.c.id == t.c.platform)
-            .where(t.c.machine == sa.bindparam("machine"), state,
-                   sa.or_(t.c.rule.is_(None), t.c.epoch == r.c.epoch))
-            .order_by(t.c.priority, t.c.id))
-
-
-# made once: building them costs more than running them
-_BEGUN, _QUEUED = _mine(queue.is_begun()), _mine(queue.is_queued()).limit(LONGEST_PENDING)
-_REPORTED = sa.select(schema.machine.c.reported).where(
-    schema.machine.c.name == sa.bindparam("machine"))
 
 
 def _limits(row: Record) -> Limits:
@@ -441,7 +415,8 @@ def _pending(row: Record, waits: dict[str, Any]) -> Pending:
 
 def _task(row: Record) -> Task:
     return Task(id=row.id, kind=row.kind, epoch=row.epoch,
-                rule=None if row.settings is None else decode(RuleSettings, row.settings),
+                # perhaps dispatched by an earlier version
+        rule=None if row.settings is None else decode_known(RuleSettings, row.settings),
                 platform=row.platform, point=row.point, arguments=row.arguments)
 
 
@@ -464,10 +439,15 @@ def _fault(connection: ConnectionReport) -> dict[str, Any]:
 
 
 def _replace_vms(change: Change, platform: str, vms: list[VmSummary]) -> None:
-    v = schema.platform_vm
+    v, r = schema.platform_vm, schema.rule
     change.conn.execute(sa.delete(v).where(v.c.platform == platform))
     if vms:
         change.conn.execute(sa.insert(v), [
             {"platform": platform, "ref": x.ref, "name": x.name, "power": x.power,
              "size": x.size, "protectable": x.protectable, "reason": x.reason,
              "fields": x.fields} for x in vms])
+    # a machine that was renamed: its rule shows the name that it has now
+    name = sa.select(v.c.name).where(v.c.platform == r.c.source,
+                                     v.c.ref == r.c.vm).scalar_subquery()
+    change.conn.execute(sa.update(r).where(r.c.source == platform, r.c.deleted_at.is_(None),
+                                           r.c.vm_name != name).values(vm_name=name))

@@ -13,12 +13,13 @@ from .. import __version__
 from ..domain.bandwidth import Bandwidth, Range, check
 from ..domain.codec import decode, encode
 from ..domain.errors import GiveUp
-from ..domain.limits import Configured, Limits
+from ..domain.limits import DEFAULT_PER_HOST, Configured, Limits
 from ..domain.rule_states import RuleState, visible
 from ..store import Record, schema
 from . import queue
-from .context import Actor, Change, Context
+from .context import SERVICE, Actor, Change, Context
 from .hub import SCHEDULE, machine_topic, rule_topic
+from .limits import set_per_host
 from .names import page, slice_of
 from .notifications import announce
 from .runs import decode_ranges, reconsider
@@ -26,6 +27,7 @@ from .views import MachineView, Page, explained
 
 LOST_AFTER_S = 24.0         # with the time between two looks, 30 s at most
 _STORE_EVERY_S = 10.0
+_SLEPT_S = 15.0             # between two looks
 
 
 @dataclass(slots=True)
@@ -35,7 +37,9 @@ class Machines:
 
     context: Context
     _seen: dict[str, float] = field(default_factory=dict)
-    _stored: dict[str, float] = field(default_factory=dict)
+    _live: set[str] = field(default_factory=set)    # live, and stored as such
+    _stored_at: float = float("-inf")
+    _looked: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- by people -----------------------------------------------------------------------------
@@ -87,7 +91,8 @@ class Machines:
                     name=name, created_at=change.now, max_tasks=Limits().max_tasks, **values))
             if configured is not None:
                 self.configure(change, name, configured)
-            self._seen[name] = self._stored[name] = self.context.uptime()
+            self._seen[name] = self.context.uptime()
+            self._live.add(name)
             self._show(change, name)
 
     def configure(self, change: Change, name: str, found: Configured) -> None:
@@ -103,6 +108,9 @@ class Machines:
         if before.bandwidth != found.bandwidth:
             bandwidth = found.bandwidth or Bandwidth()
             values |= {"time_zone": bandwidth.zone, "bandwidth": encode(bandwidth.ranges)}
+        if before.max_tasks_per_host != found.max_tasks_per_host:
+            set_per_host(change, SERVICE, found.max_tasks_per_host or DEFAULT_PER_HOST,
+                         machine=name)
         self._update(change, name, values)
 
     def report(self, name: str, busy: dict[str, Any] | None) -> None:
@@ -115,12 +123,10 @@ class Machines:
 
     def seen(self, name: str) -> None:
         """The machine spoke."""
-        now = self.context.uptime()
         with self._lock:
-            self._seen[name] = now
-            if now - self._stored.get(name, float("-inf")) < _STORE_EVERY_S:
+            self._seen[name] = self.context.uptime()
+            if name in self._live:
                 return
-            self._stored[name] = now
         m = schema.machine
         with self.context.change() as change:
             back = change.conn.execute(
@@ -131,21 +137,48 @@ class Machines:
             if back:
                 self._show(change, name)
                 announce(change, "machine.back", machine=name)
+        with self._lock:
+            self._live.add(name)
+
+    def silent(self, name: str) -> bool:
+        """Whether the machine was heard of in this process's life, and not of late."""
+        heard = self._seen.get(name)
+        return heard is not None and self.context.uptime() - heard > LOST_AFTER_S
 
     def watch(self) -> None:
-        """Find machines that fell silent. Called every few seconds."""
+        """Find machines that fell silent. Called every few seconds: when it was not, this process
+        itself or its host slept, and nobody could be heard."""
         m = schema.machine
         now = self.context.uptime()
+        looked, self._looked = self._looked, now
+        if looked is not None and now - looked > _SLEPT_S:
+            with self._lock:
+                self._seen = dict.fromkeys(self._seen, now)
+        if now - self._stored_at >= _STORE_EVERY_S:
+            self._store(now)
         with self.context.read() as conn:
-            live = conn.execute(sa.select(m.c.name).where(m.c.live.is_(True))).scalars().all()
+            live = conn.execute(_LIVE).scalars().all()
         silent = [n for n in live if now - self._seen.setdefault(n, now) > LOST_AFTER_S]
         for name in silent:
             with self._lock:
-                self._stored.pop(name, None)    # its next word makes it live again
+                self._live.discard(name)        # its next word makes it live again
             with self.context.change() as change:
+                if not self.silent(name):
+                    continue                    # it spoke meanwhile
                 change.conn.execute(sa.update(m).where(m.c.name == name).values(live=False))
                 self._show(change, name)
                 announce(change, "machine.lost", machine=name)
+
+    def _store(self, now: float) -> None:
+        """When each was heard of last, in one transaction: two hundred machines speak all the
+        time."""
+        with self._lock:
+            heard = {n: now - at for n, at in self._seen.items() if at > self._stored_at}
+        self._stored_at = now
+        if heard:
+            with self.context.change() as change:
+                change.conn.execute(_SEEN, [{"b_machine": name, "last_seen": change.now - ago}
+                                            for name, ago in heard.items()])
 
     # --- common --------------------------------------------------------------------------------
 
@@ -175,6 +208,10 @@ class Machines:
             change.notify(rule_topic(rule))
         queue.dispatch(change)
         change.notify(SCHEDULE, machine_topic(name))
+
+
+_LIVE = sa.select(schema.machine.c.name).where(schema.machine.c.live.is_(True))
+_SEEN = sa.update(schema.machine).where(schema.machine.c.name == sa.bindparam("b_machine"))
 
 
 def _select() -> sa.Select[Any]:

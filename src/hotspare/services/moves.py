@@ -17,7 +17,7 @@ from .platforms import find as find_platform
 from .platforms import live_task
 from .rules import Rules
 from .rules import find as find_rule
-from .runs import begin_run
+from .runs import begin_run, reconsider
 from .views import PlatformView, RuleView
 
 
@@ -57,6 +57,7 @@ class Moves:
                 self._end(change, rule, task, to.name)
             elif task is not None:
                 _take_along(change, task, to.name, rule.epoch + 1)
+            reconsider(change, id=rule.id)      # the old machine's ranges do not hold any more
             queue.dispatch(change)
             change.notify(rule_topic(rule.id), machine_topic(rule.machine), machine_topic(to.name))
         return self._rules.get(actor, rule.id)

@@ -34,7 +34,7 @@ def check_name(name: str, field: str) -> str:
 
 def _fits(character: str) -> bool:
     return (character.isalnum() or character in " ._-()"
-            or unicodedata.category(character) == "Mn")
+            or unicodedata.category(character) in {"Mn", "Mc"})
 
 
 def allowed_in_name(text: str) -> str:

@@ -49,6 +49,9 @@ class Rebuild:
         with self._context.change() as change:
             if not restored.take_rebuild(change.conn):
                 return
+            change.conn.execute(sa.update(_R).where(
+                _R.c.deleted_at.is_(None), _R.c.next_run_at < change.now + restored.HOLD_S
+                ).values(next_run_at=change.now + restored.HOLD_S))
             for row in change.conn.execute(sa.select(p).where(
                     p.c.deleted_at.is_(None), sa.exists().where(
                         _R.c.target == p.c.id, _R.c.deleted_at.is_(None)))).all():
@@ -94,19 +97,20 @@ def adopt(change: Change, task: Record, found: FoundReplica) -> None:
             return
         if not _make(change, task, found, lineage, lineage.head.vm):
             return
-    elif rule.storage != found.replica.storage:
+    elif (rule.target, rule.storage) != (task.platform, found.replica.storage):
         # A copy that somebody made: what it says is not of this replica.
         change.log("warning", "rebuild.elsewhere", {"storage": found.replica.storage},
                    rule=ident, task=task.id)
         return
     elif live_task(change.conn, rule=ident) is not None:
+        change.log("warning", "rebuild.busy", {}, rule=ident, task=task.id)
         return                          # it reads the target itself
     else:
-        _find_source(change, task, rule)
+        _find_source(change, task, found, rule)
     change.conn.execute(sa.update(_R).where(_R.c.id == ident, _R.c.epoch < lineage.epoch)
                         .values(epoch=lineage.epoch))
     known = None if rule is None else rule.latest_point
-    catalogue.adopt(change, ident, lineage.usable, change.now)
+    catalogue.adopt(change, ident, [encode(m) for m in lineage.usable], change.now)
     if rule is not None and lineage.head is not None and lineage.head.number != known:
         change.log("info", "rebuild.adopted", {
             "known": known or 0, "found": lineage.head.number}, rule=ident, task=task.id)
@@ -118,7 +122,7 @@ def _make(change: Change, task: Record, found: FoundReplica, lineage: Lineage,
           vm: VmDescription) -> bool:
     """The rule, with what its manifests say; the rest gets defaults, and the rule's log says so."""
     target = find_platform(change.conn, task.platform)
-    source = _source_of(change.conn, vm.ref, target.id) or _unknown(change, task)
+    source = _source_of(change.conn, vm.ref, target.id, found.running) or _unknown(change, task)
     ident = found.replica.rule
     other = _protecting(change.conn, vm_key(source, vm.ref))
     if other is not None:
@@ -162,21 +166,23 @@ def _standing(change: Change, rule: str, running: Running) -> None:
 # --- source ------------------------------------------------------------------------------------
 
 
-def _source_of(conn: Connection, vm: str, target: str) -> Record | None:
-    """The platform that had the machine when it was read last; the target itself, where a
-    replica of it may run, only when there is no other."""
+def _source_of(conn: Connection, vm: str, target: str, running: Running | None) -> Record | None:
+    """The platform that had the machine when it was read last; the target itself only when there
+    is no other, and never when what runs there as this machine is its replica."""
     p, v = schema.platform, schema.platform_vm
+    replica = running is not None and running.ref == vm
     return conn.execute(
         sa.select(p).join(v, v.c.platform == p.c.id)
-        .where(v.c.ref == vm, p.c.deleted_at.is_(None), p.c.name != UNKNOWN)
+        .where(v.c.ref == vm, p.c.deleted_at.is_(None), p.c.name != UNKNOWN,
+               p.c.id != target if replica else sa.true())
         .order_by(p.c.id == target, p.c.created_at).limit(1)).one_or_none()
 
 
-def _find_source(change: Change, task: Record, rule: Record) -> None:
+def _find_source(change: Change, task: Record, found: FoundReplica, rule: Record) -> None:
     """A rule without a source gets it once its platform is registered and read."""
     if find_platform(change.conn, rule.source).name != UNKNOWN:
         return
-    source = _source_of(change.conn, rule.vm, rule.target)
+    source = _source_of(change.conn, rule.vm, rule.target, found.running)
     if source is not None and _protecting(change.conn, vm_key(source, rule.vm)) is None:
         change.conn.execute(sa.update(_R).where(_R.c.id == rule.id).values(
             source=source.id, vm_key=vm_key(source, rule.vm)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -27,6 +28,21 @@ _BATCH: Final = 200
 _WEEK_S: Final = 7 * DAY_S
 
 
+_R, _M, _T = schema.rule, schema.machine, schema.task
+_SETTINGS: Final = (
+    sa.select(_R.c.id, _R.c.rpo_s, _R.c.schedule, _R.c.time_zone, _R.c.bandwidth,
+              _M.c.time_zone.label("machine_zone"), _M.c.bandwidth.label("machine_bandwidth"))
+    .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("b_rule")))
+_SET: Final = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"))
+_TOOK: Final = (
+    sa.select(_T.c.ended_at - _T.c.started_at).where(
+        _T.c.rule == sa.bindparam("b_rule"), _T.c.kind == "replicate",
+        _T.c.outcome.in_(("ok", "warning")), _T.c.full.is_(False), _T.c.started_at.is_not(None))
+    .order_by(_T.c.id.desc()).limit(TYPICAL_OF))
+_NEWEST: Final = sa.select(_R.c.group, _R.c.latest_point_at).where(
+    _R.c.id == sa.bindparam("b_rule"))
+
+
 class RpoWatch:
     """Watches each few seconds, however often it is asked to."""
 
@@ -42,13 +58,8 @@ class RpoWatch:
 
 def set_target(change: Change, rule: str) -> None:
     """Work the rule's target out anew: its settings were edited, or a run ended."""
-    r, m = schema.rule, schema.machine
-    row = change.conn.execute(
-        sa.select(r.c.id, r.c.rpo_s, r.c.schedule, r.c.time_zone, r.c.bandwidth,
-                  m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_bandwidth"))
-        .join(m, m.c.name == r.c.machine).where(r.c.id == rule)).one()
-    change.conn.execute(sa.update(r).where(r.c.id == rule)
-                        .values(rpo_target_s=_target_s(change.conn, row)))
+    row = change.conn.execute(_SETTINGS, {"b_rule": rule}).one()
+    change.conn.execute(_SET, {"b_rule": rule, "rpo_target_s": _target_s(change.conn, row)})
 
 
 def _target_s(conn: Connection, rule: Record) -> float | None:
@@ -61,12 +72,7 @@ def _target_s(conn: Connection, rule: Record) -> float | None:
     if rule.schedule is None:
         return None
     gap = longest_gap_s(decode(Schedule, rule.schedule), rule.time_zone)
-    t = schema.task
-    took = conn.execute(
-        sa.select(t.c.ended_at - t.c.started_at).where(
-            t.c.rule == rule.id, t.c.kind == "replicate", t.c.outcome.in_(("ok", "warning")),
-            t.c.full.is_(False), t.c.started_at.is_not(None))
-        .order_by(t.c.id.desc()).limit(TYPICAL_OF)).scalars().all()
+    took = conn.execute(_TOOK, {"b_rule": rule.id}).scalars().all()
     slack = 2 * statistics.median(took) if took else gap / 2
     return gap + max(slack, gap / 10, LEAST_SLACK_S) + _longest_pause_s(
         *(Bandwidth(zone, tuple(decode(Range, x) for x in ranges)) for zone, ranges in (
@@ -92,11 +98,10 @@ def _longest_pause_s(*limits: Bandwidth) -> float:
 
 def published(change: Change, rule: str, taken_at: float, at: float) -> None:
     """A point of that time became the newest at ``at``: how old had the one before become?"""
-    r = schema.rule
-    row = change.conn.execute(sa.select(r.c.group, r.c.latest_point_at)
-                              .where(r.c.id == rule)).one()
+    row = change.conn.execute(_NEWEST, {"b_rule": rule}).one()
     if row.latest_point_at is not None and taken_at > row.latest_point_at:
-        add_to_day(change, rule, row.group, longest_gap_s=at - row.latest_point_at)
+        add_to_day(replace(change, now=at), rule, row.group,
+                   longest_gap_s=max(0.0, at - row.latest_point_at))
 
 
 def reference() -> sa.ColumnElement[Any]:

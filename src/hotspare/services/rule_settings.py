@@ -142,10 +142,10 @@ def checked(conn: Connection, new: NewRule, faults: Faults,
     if target is not None:
         if changes("target", "datacenter", "host", "storage"):
             values |= _placed(target, new, faults)
-        if changes("target", "networks"):
+        if changes("target", "datacenter", "host", "networks"):
             with faults.at("networks"):
                 for network in new.networks.values():
-                    _network(target, network)
+                    _network(target, new, network)
         kind = KINDS[target.kind]
         values["retention"] = kind.points if new.retention is None else new.retention
         _within(faults, "retention", values["retention"], (1, kind.max_points))
@@ -290,6 +290,17 @@ def _places(target: Record, kind: str, *parents: str) -> list[dict[str, Any]]:
             and (not p.get("parent") or not any(parents) or p["parent"] in parents)]
 
 
+def _reachable(target: Record, new: NewRule, kind: str) -> dict[str, dict[str, Any]]:
+    """By name, what the chosen host has of one kind. Where nothing is chosen there is one."""
+    datacenter = new.datacenter or _only(_places(target, "datacenter"))
+    host = new.host or _only(_places(target, "host", datacenter))
+    return {p["name"]: p for p in _places(target, kind, host, datacenter)}
+
+
+def _only(places: list[dict[str, Any]]) -> str:
+    return str(places[0]["name"]) if len(places) == 1 else ""
+
+
 def _placed(target: Record, new: NewRule, faults: Faults) -> dict[str, str]:
     """Datacenter, host and storage as chosen from the target's inventory. Where there is only
     one, its name is not stored: it may change, and means nothing."""
@@ -317,38 +328,51 @@ def _placed(target: Record, new: NewRule, faults: Faults) -> dict[str, str]:
 
 
 def _storage(target: Record, new: NewRule) -> None:
-    known = {p["name"]: p for p in _places(target, "storage", new.host, new.datacenter)}
+    known = _reachable(target, new, "storage")
     place = known.get(new.storage)
     if place is None:
         raise GiveUp("storage.unknown", storage=new.storage, platform=target.name,
                      known=", ".join(sorted(known)) or "-")
     if not place["usable"]:
-        raise Refused("storage.unusable", storage=new.storage, platform=target.name,
-                      reason=text_of(place["reason"], {}).message)
+        raise Refused("storage.unusable", platform=target.name, **_why(place))
 
 
-def _network(target: Record, network: str) -> None:
-    known = {p["name"] for p in target.places if p["kind"] == "network"}
-    if target.refreshed_at is not None and network not in known:
+def _network(target: Record, new: NewRule, network: str) -> None:
+    if target.refreshed_at is None:
+        return                          # told at the target
+    known = _reachable(target, new, "network")
+    if network not in known:
         raise GiveUp("network.unknown", network=network, platform=target.name,
                      known=", ".join(sorted(known)) or "-")
+    if not known[network]["usable"]:
+        raise Refused("network.unusable", platform=target.name, **_why(known[network]))
+
+
+def _why(place: dict[str, Any]) -> dict[str, Any]:
+    """Fields that say why a place cannot be used."""
+    fields = {**place.get("fields", {}), place["kind"]: place["name"]}
+    text = text_of(place["reason"], fields)
+    return fields | {"cause": place["reason"], "reason": text.message, "help": text.remedy}
 
 
 def _replica_name(conn: Connection, source: Record, target: Record, vm: str,
                   wanted: str | None, ident: str) -> str:
-    """The name that the replica runs under: the machine's own, unless that is taken there."""
-    r, v = schema.rule, schema.platform_vm
+    """The name that the replica runs under: the machine's own, unless that is taken there,
+    through whichever registration of the target host."""
+    r, v, p = schema.rule, schema.platform_vm, schema.platform
+    there = sa.select(p.c.id).where(p.c.deleted_at.is_(None), sa.or_(
+        p.c.id == target.id, sa.and_(p.c.host_id != "", p.c.host_id == target.host_id)))
     if wanted is not None:
         name = check_name(wanted, "replica_name")
     else:
         same = source.id == target.id or (source.host_id and source.host_id == target.host_id)
         name = f"{vm}-replica" if same else vm
     taken = conn.execute(sa.select(v.c.name).where(
-        v.c.platform == target.id, v.c.name == name)).first()
+        v.c.platform.in_(there), v.c.name == name)).first()
     if taken is not None:
         raise Refused("rule.replica-name-taken", replica=name, platform=target.name, by="-")
     other = conn.execute(sa.select(r.c.name).where(
-        r.c.deleted_at.is_(None), r.c.target == target.id, r.c.replica_name == name,
+        r.c.deleted_at.is_(None), r.c.target.in_(there), r.c.replica_name == name,
         r.c.id != ident)).scalar()
     if other is not None:
         raise Refused("rule.replica-name-taken", replica=name, platform=target.name, by=other)

@@ -12,7 +12,8 @@ from .context import Change
 from .hub import SCHEDULE, rule_topic
 
 _R, _M = schema.rule, schema.machine
-_FOUND = (sa.select(_R.c.own_state, _R.c.state_before, _R.c.schedule, _M.c.live, _M.c.busy)
+_FOUND = (sa.select(_R.c.own_state, _R.c.state, _R.c.state_before, _R.c.schedule, _M.c.live,
+                    _M.c.busy)
           .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("b_rule")))
 _SET = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"))
 _MOVE = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"),
@@ -28,6 +29,8 @@ def move(change: Change, rule: str, event: Event, **values: Any) -> RuleState:
     shown = visible(to, row.live, row.busy is not None, row.schedule is not None)
     if event in SAVES_BEFORE:
         values["state_before"] = own.value
+    if not values and (to, shown.value) == (own, row.state):
+        return shown                # one step of a transfer after the other
     landed = change.conn.execute(_MOVE, {
         "b_rule": rule, "b_own": own.value, "own_state": to.value, "state": shown.value,
         **values}).rowcount

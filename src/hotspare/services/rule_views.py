@@ -13,7 +13,8 @@ from ..domain.rule_states import CHINESE, Operation, RuleState, operations
 from ..domain.schedule import Schedule
 from ..store import Record, schema
 from . import queue
-from .names import name_key
+from .live_progress import LiveProgress
+from .names import name_key, slice_of
 from .rule_settings import retention_covers_s
 from .runs import decode_ranges
 from .views import RuleView, explained
@@ -41,12 +42,17 @@ def _select() -> sa.Select[Any]:
 
 
 _SELECT = _select()             # made once: building it costs more than running it
+_PHASES = sa.select(schema.task_step.c.task, schema.task_step.c.name).where(
+    schema.task_step.c.state == "running",
+    schema.task_step.c.task.in_(sa.bindparam("tasks", expanding=True)))
 
 
-def listed(sort: Sort = "name", **where: Any) -> sa.Select[Any]:
-    """The query of a list. ``where``: state, group (id), machine, source, target (ids), and
-    ``text``, a part of the rule's or the machine's name; None: any."""
-    query = _SELECT
+def listed(limit: int, cursor: str | None, sort: Sort = "name", **where: Any) -> sa.Select[Any]:
+    """The query of a page of a list. ``where``: state, group (id), machine, source, target (ids),
+    and ``text``, a part of the rule's or the machine's name; None: any.
+
+    What is sorted are ids: rows are wide, and most of ten thousand are on other pages."""
+    query = sa.select(_R.id).where(_R.deleted_at.is_(None))
     text = where.pop("text", None)
     for name, value in where.items():
         if value is not None:
@@ -57,20 +63,32 @@ def listed(sort: Sort = "name", **where: Any) -> sa.Select[Any]:
     column = _ORDER[sort.removeprefix("-")]
     order = column.desc() if sort.startswith("-") else column.asc()
     # What has no such time comes last either way; the name makes the order whole.
-    return query.order_by(*([column.is_(None)] if column.nullable else []), order, _R.name_key)
+    by = (*([column.is_(None)] if column.nullable else []), order, _R.name_key)
+    page = slice_of(query.order_by(*by), limit, cursor)
+    return _SELECT.where(_R.id.in_(page)).order_by(*by)
 
 
-def one(conn: Connection, ident: str) -> RuleView:
-    [view] = views(conn, conn.execute(_SELECT.where(schema.rule.c.id == ident)).all())
+def one(conn: Connection, ident: str, progress: LiveProgress) -> RuleView:
+    [view] = views(conn, conn.execute(_SELECT.where(schema.rule.c.id == ident)).all(), progress)
     return view
 
 
-def views(conn: Connection, rows: Sequence[Record]) -> list[RuleView]:
+def views(conn: Connection, rows: Sequence[Record], progress: LiveProgress) -> list[RuleView]:
     waits = queue.waits(conn, [r.live_task for r in rows if r.live_state == "queued"])
-    return [_view(r, waits.get(r.live_task)) for r in rows]
+    begun = [r.live_task for r in rows if r.live_state in queue.BEGUN]
+    phases = {r.task: r.name for r in conn.execute(_PHASES, {"tasks": begun})} if begun else {}
+    return [_view(r, waits.get(r.live_task), phases.get(r.live_task),
+                  _percent(progress.get(r.live_task))) for r in rows]
 
 
-def _view(row: Record, waits: dict[str, Any] | None) -> RuleView:
+def _percent(progress: dict[str, Any] | None) -> float | None:
+    if progress is None or not progress["total"]:
+        return None
+    return round(float(100 * progress["done"] / progress["total"]), 1)
+
+
+def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
+          percent: float | None) -> RuleView:
     state = RuleState(row.state)
     allowed = operations(state, bool(row.points), row.live_kind)
     when = None if row.schedule is None else decode(Schedule, row.schedule)
@@ -87,7 +105,8 @@ def _view(row: Record, waits: dict[str, Any] | None) -> RuleView:
         revision=row.revision, enabled=row.enabled, next_run_at=row.next_run_at,
         epoch=row.epoch, state=state.value, state_zh=CHINESE[state],
         operations=[o.value for o in Operation if o in allowed], pause=explained(row.pause),
-        points=row.points, latest_point=row.latest_point, latest_point_at=row.latest_point_at,
+        phase=phase, percent=percent, points=row.points, latest_point=row.latest_point,
+        latest_point_at=row.latest_point_at,
         stored=row.stored, rpo_violated_at=row.rpo_violated_at, full_runs=row.full_runs,
         failover_point=row.failover_point, failover_detail=row.failover_detail,
         last_result=row.last_result, last_error=explained(row.last_error), last_task=row.last_task,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,6 +20,7 @@ from . import chains, ends, queue, rpo, rule_views
 from .context import Actor, Change, Context
 from .faults import Faults
 from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
+from .live_progress import LiveProgress
 from .names import name_key, page, slice_of
 from .platforms import find as find_platform
 from .platforms import live_task
@@ -32,8 +33,9 @@ __all__ = ["NewRule", "Rules", "begin_run", "find"]
 
 
 class Rules:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, progress: LiveProgress) -> None:
         self._context = context
+        self._progress = progress
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -46,17 +48,17 @@ class Rules:
         actor.need("viewer")
         with self._context.read() as conn:
             query = rule_views.listed(
-                sort, state=state, machine=machine, text=text,
+                limit, cursor, sort, state=state, machine=machine, text=text,
                 group=None if group is None else group_id(conn, group),
                 source=None if source is None else find_platform(conn, source).id,
                 target=None if target is None else find_platform(conn, target).id)
-            shown = rule_views.views(conn, conn.execute(slice_of(query, limit, cursor)).all())
+            shown = rule_views.views(conn, conn.execute(query).all(), self._progress)
         return page(shown, limit, cursor)
 
     def get(self, actor: Actor, ref: str) -> RuleView:
         actor.need("viewer")
         with self._context.read() as conn:
-            return rule_views.one(conn, find(conn, ref).id)
+            return self._view(conn, find(conn, ref).id)
 
     def points(self, actor: Actor, ref: str, limit: int = 100, cursor: str | None = None
                ) -> Page[PointView]:
@@ -84,7 +86,7 @@ class Rules:
             faults = Faults()
             ident = insert(change, actor, new, faults)
             faults.throw()
-            return rule_views.one(change.conn, ident)
+            return self._view(change.conn, ident)
 
     def edit(self, actor: Actor, ref: str, given: Mapping[str, Any],
              revision: int | None = None) -> RuleView:
@@ -116,8 +118,8 @@ class Rules:
             faults.throw()
             values = {k: v for k, v in values.items() if v != getattr(rule, k)}
             if not values:
-                return rule_views.one(change.conn, rule.id)
-            with _unique(change, values.get("name", rule.name), rule.vm_name):
+                return self._view(change.conn, rule.id)
+            with _unique(change, {c: getattr(rule, c) for c in _NAMED} | values):
                 landed = change.conn.execute(
                     sa.update(r).where(r.c.id == rule.id, r.c.revision == rule.revision)
                     .values(revision=rule.revision + 1, **values)).rowcount
@@ -136,7 +138,7 @@ class Rules:
                 "user": actor.name, "fields": ", ".join(sorted(values.keys() - {"name_key"}))},
                 rule=rule.id)
             change.notify(rule_topic(rule.id))
-            return rule_views.one(change.conn, rule.id)
+            return self._view(change.conn, rule.id)
 
     # --- operations ----------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class Rules:
                 change.notify(task_topic(task.id), machine_topic(task.machine))
             change.notify(rule_topic(rule.id))
             change.audit(actor, "rule.stop", rule.id, task=task.id if task else None)
-            return rule_views.one(change.conn, rule.id)
+            return self._view(change.conn, rule.id)
 
     def delete(self, actor: Actor, ref: str, delete_replica: bool | None = None,
                force: bool = False) -> int:
@@ -275,6 +277,9 @@ class Rules:
                 done.append(ActionView(rule=ref, ok=False, task=None, error=error.as_dict()))
         return done
 
+    def _view(self, conn: Connection, ident: str) -> RuleView:
+        return rule_views.one(conn, ident, self._progress)
+
     def _queue(self, change: Change, kind: Any, actor: Actor, rule: Record,
                **values: Any) -> int:
         return queue.enqueue(change, kind, actor, machine=rule.machine,
@@ -291,7 +296,7 @@ def insert(change: Change, actor: Actor, new: NewRule, faults: Faults,
         return ident
     if group is not None:
         values["group"] = group
-    with _unique(change, values["name"], values["vm_name"]):
+    with _unique(change, values | {"id": ident}):
         change.conn.execute(sa.insert(schema.rule).values(
             id=ident, enabled=False, epoch=1, state=RuleState.STOPPED.value,
             own_state=RuleState.STOPPED.value, created_at=change.now, created_by=actor.name,
@@ -302,22 +307,30 @@ def insert(change: Change, actor: Actor, new: NewRule, faults: Faults,
     return ident
 
 
+_NAMED: Final = ("id", "name", "source", "vm", "vm_name", "vm_key")
+
+
 @contextmanager
-def _unique(change: Change, name: str, vm: str) -> Iterator[None]:
+def _unique(change: Change, values: Mapping[str, Any]) -> Iterator[None]:
     """The checks before have read what was committed then. Where the write lock does not keep
     others out, somebody may have made such a rule since: the database says so, and which."""
-    r = schema.rule
+    r, p = schema.rule, schema.platform
     savepoint = change.conn.begin_nested()
     try:
         yield
         savepoint.commit()
     except IntegrityError as error:
         savepoint.rollback()
-        if "name_key" in str(error.orig):
-            raise Refused("rule.exists", name=name) from None
         other = change.conn.execute(sa.select(r.c.name).where(
-            r.c.deleted_at.is_(None), r.c.vm_name == vm)).scalar()
-        raise Refused("rule.duplicate", vm=vm, platform="-", rule=other or "-") from None
+            r.c.deleted_at.is_(None), r.c.id != values["id"], sa.or_(
+                r.c.vm_key == values["vm_key"],
+                sa.and_(r.c.source == values["source"], r.c.vm == values["vm"])))).scalar()
+        if other is None:
+            raise Refused("rule.exists", name=values["name"]) from error
+        platform = change.conn.execute(
+            sa.select(p.c.name).where(p.c.id == values["source"])).scalar()
+        raise Refused("rule.duplicate", vm=values["vm_name"], platform=platform,
+                      rule=other) from error
 
 
 def _same(conn: Connection, rule: Record, new: NewRule) -> dict[str, Any]:

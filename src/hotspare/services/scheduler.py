@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
 _BATCH: Final = 50              # runs begun in one transaction, which nobody else writes beside
 _RETRY_S: Final = 60.0
+_WATCH_EVERY_S: Final = 0.5     # at most: each end of a run wakes the scheduler
 
 
 class Scheduler:
@@ -34,6 +35,7 @@ class Scheduler:
         self._context = context
         self._machines = machines
         self._rpo = RpoWatch(context)
+        self._watch_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 
@@ -50,7 +52,9 @@ class Scheduler:
         while not self._stop.is_set():
             seen = self._context.hub.version(SCHEDULE)
             try:
-                self._machines.watch()
+                if self._context.uptime() >= self._watch_at:
+                    self._machines.watch()
+                    self._watch_at = self._context.uptime() + _WATCH_EVERY_S
                 due = self.run_due()
                 self._rpo.tick()
             except Exception:           # a full disk, say: the next round may do better
@@ -72,8 +76,7 @@ class Scheduler:
 
     def _next(self) -> float | None:
         with self._context.read() as conn:
-            due: float | None = conn.execute(
-                sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY)).scalar()
+            due: float | None = conn.execute(_NEXT).scalar()
         return due
 
 
@@ -81,14 +84,17 @@ _READY: Final = (
     schema.rule.c.deleted_at.is_(None), schema.rule.c.next_run_at.is_not(None),
     schema.rule.c.state == RuleState.IDLE.value,        # not invalid: its machine answers
     schema.rule.c.own_state == RuleState.IDLE.value, schema.rule.c.enabled)
+_NEXT: Final = sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY)
+_DUE: Final = (
+    sa.select(schema.rule, schema.machine.c.time_zone.label("machine_zone"),
+              schema.machine.c.bandwidth.label("machine_ranges"))
+    .join(schema.machine, schema.machine.c.name == schema.rule.c.machine)
+    .where(*_READY, schema.rule.c.next_run_at <= sa.bindparam("now"))
+    .order_by(schema.rule.c.next_run_at).limit(_BATCH))
 
 
 def _begin(change: Change) -> None:
-    r, m = schema.rule, schema.machine
-    rules = change.conn.execute(
-        sa.select(r, m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"))
-        .join(m, m.c.name == r.c.machine).where(*_READY, r.c.next_run_at <= change.now)
-        .order_by(r.c.next_run_at).limit(_BATCH)).all()
+    rules = change.conn.execute(_DUE, {"now": change.now}).all()
     begun: dict[int, str] = {}
     for rule in rules:
         try:

@@ -78,6 +78,8 @@ class Sender:
         self._context = context
         self._carry = carry
         self._not_before: dict[tuple[str, str], float] = {}
+        # sent, but still in the outbox: what could not be recorded (a full disk) goes but once
+        self._sent: dict[tuple[str, str], set[tuple[int, float]]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sender", daemon=True)
 
@@ -109,13 +111,24 @@ class Sender:
         now = self._context.clock()
         with self._context.read() as conn:
             groups = conn.execute(sa.select(
-                d.c.channel, d.c.event, sa.func.min(d.c.next_try_at).label("at"))
-                .group_by(d.c.channel, d.c.event).order_by(sa.func.min(d.c.id))).all()
+                d.c.channel, d.c.event, sa.func.min(d.c.next_try_at).label("at"),
+                sa.func.max(d.c.attempts).label("attempts"))
+                .group_by(d.c.channel, d.c.event)
+                # those that failed last: one that hangs comes after all that work
+                .order_by(sa.func.max(d.c.attempts), sa.func.min(d.c.id))).all()
         due: dict[str, list[str]] = {}
+        failing: set[str] = set()
         waits = [_IDLE_S]
         for group in groups:
             at = max(group.at, self._not_before.get((group.channel, group.event), 0.0))
-            if at <= now:
+            # an instant that no wait explains was written before the clock was put back
+            if at <= now or at > now + LONGEST_WAIT_S:
+                if group.attempts:
+                    # a round has few that may hang: what is new need not wait for all of them
+                    if len(failing | {group.channel}) > _AT_ONCE:
+                        waits.append(0.0)
+                        continue
+                    failing.add(group.channel)
                 due.setdefault(group.channel, []).append(group.event)
             else:
                 waits.append(at - now)
@@ -157,27 +170,40 @@ class Sender:
                                 .order_by(d.c.id)).all()
         if to is None or not rows or self._stop.is_set():
             return _IDLE_S
-        try:
-            title, body = compose([Notice(r.event, r.at, r.fields) for r in rows], to.language)
-            failed = str(self._carry(url=self._context.keys.decrypt(to.secret, to.id),
-                                     title=title, body=body, severity=EVENTS[event])["failed"])
-        except HotspareError as error:
-            failed = str(error)
-        except Exception as error:      # one that cannot be told must not hold up the others
-            _log.exception("a notification of %s could not be sent", event)
-            failed = type(error).__name__
+        key = channel, event
+        told = self._sent.setdefault(key, set())
+        new = [r for r in rows if (r.id, r.at) not in told]
+        failed = self._tell(to, event, new) if new else ""
         wait = QUIET_S
         if failed:
-            wait = min(FIRST_WAIT_S * 2 ** max(r.attempts for r in rows), LONGEST_WAIT_S)
-        self._record(to, rows, failed, wait)
-        self._not_before[channel, event] = self._context.clock() + wait
+            wait = min(FIRST_WAIT_S * 2 ** max(r.attempts for r in new), LONGEST_WAIT_S)
+        else:
+            told |= {(r.id, r.at) for r in new}
+        self._not_before[key] = self._context.clock() + wait
+        self._record(to, [r.id for r in rows if (r.id, r.at) in told],
+                     [r.id for r in new] if failed else [], failed, wait)
+        del self._sent[key]
         return wait
 
-    def _record(self, to: Record, rows: Any, failed: str, wait: float) -> None:
+    def _tell(self, to: Record, event: str, rows: list[Record]) -> str:
+        """Why it failed, or nothing."""
+        try:
+            title, body = compose([Notice(r.event, r.at, r.fields) for r in rows], to.language)
+            return str(self._carry(url=self._context.keys.decrypt(to.secret, to.id), title=title,
+                                   body=body, severity=EVENTS[event])["failed"])
+        except HotspareError as error:
+            return str(error)
+        except Exception as error:      # one that cannot be told must not hold up the others
+            _log.exception("a notification of %s could not be sent", event)
+            return type(error).__name__
+
+    def _record(self, to: Record, sent: list[int], unsent: list[int], failed: str,
+                wait: float) -> None:
         c, d = schema.channel, schema.delivery
         with self._context.change() as change:
-            mine = d.c.id.in_([r.id for r in rows])
+            change.conn.execute(sa.delete(d).where(d.c.id.in_(sent)))
             if failed:
+                mine = d.c.id.in_(unsent)
                 old = sa.and_(mine, d.c.at <= change.now - GIVE_UP_S)
                 lost = change.conn.execute(sa.delete(d).where(old)).rowcount
                 change.conn.execute(sa.update(d).where(mine).values(
@@ -186,7 +212,5 @@ class Sender:
                     change.log("error", "notify.given-up",
                                {"count": lost, "name": to.name, "why": failed})
                     _log.error("%d notifications for the channel %s were given up", lost, to.name)
-            else:
-                change.conn.execute(sa.delete(d).where(mine))
             change.conn.execute(sa.update(c).where(c.c.id == to.id).values(
                 last_error=failed, **({} if failed else {"last_sent_at": change.now})))

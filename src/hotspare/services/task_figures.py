@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -36,7 +37,8 @@ def _count(value: Any, largest: int = _LARGEST) -> int:
 def settle(change: Change, task: Record, outcome: str, figures: Mapping[str, Any]) -> None:
     """Count the task that ended. Called before its rule is moved on."""
     values = columns(figures)
-    seconds = _seconds(change, task)
+    ended = _ended(change, task)
+    seconds = 0.0 if task.started_at is None else max(0.0, ended - float(task.started_at))
     add(change.conn, schema.tally,
         {"kind": task.kind, "outcome": outcome, "bucket": bisect_left(BOUNDS_S, seconds)},
         {"tasks": 1, "seconds": seconds, "bytes_moved": values["bytes_moved"],
@@ -45,23 +47,21 @@ def settle(change: Change, task: Record, outcome: str, figures: Mapping[str, Any
         return
     r = schema.rule
     rule = change.conn.execute(sa.select(r).where(r.c.id == task.rule)).one()
-    add_to_day(change, rule.id, rule.group, seconds=seconds, retries=values["retries"],
-               full=int(values["full"]), **{outcome: 1},
+    add_to_day(replace(change, now=ended), rule.id, rule.group, seconds=seconds,
+               retries=values["retries"], full=int(values["full"]), **{outcome: 1},
                **{name: values[name] for name in BYTES})
     if outcome in {"ok", "warning"}:
         _watch_full(change, task, rule, figures)
         rpo.set_target(change, rule.id)
 
 
-def _seconds(change: Change, task: Record) -> float:
-    """From the start to the end of the last step: a report of the end that was late, since the
-    network was cut, does not count."""
-    if task.started_at is None:
-        return 0.0
+def _ended(change: Change, task: Record) -> float:
+    """The end of the last step: that a report of the end was late, since the network was cut,
+    does not count."""
     s = schema.task_step
     ended: float | None = change.conn.execute(sa.select(sa.func.max(s.c.ended_at)).where(
         s.c.task == task.id)).scalar()
-    return max(0.0, (ended or change.now) - float(task.started_at))
+    return min(ended or change.now, change.now)
 
 
 def _watch_full(change: Change, task: Record, rule: Record, figures: Mapping[str, Any]) -> None:

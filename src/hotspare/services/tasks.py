@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ..domain.codec import encode
 from ..domain.errors import GiveUp
 from ..store import Record, schema
-from ..workflows.link import Progress
 from . import queue
 from .context import Actor, Context
 from .exports import csv_file, instant
 from .hub import task_topic
+from .live_progress import LiveProgress
 from .rules import find as find_rule
 from .views import Page, ProgressView, StepView, TaskView, explained
 
-STORE_EVERY_S = 10.0
 _BATCH: Final = 500
-
-
-@dataclass(slots=True)
-class LiveProgress:
-    """How far the running tasks are. The database gets it every 10 s, for a restart."""
-
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _now: dict[int, dict[str, Any]] = field(default_factory=dict)
-    _stored: dict[int, float] = field(default_factory=dict)
-
-    def put(self, task: int, progress: Progress, now: float) -> bool:
-        """True when it is time to store it."""
-        with self._lock:
-            self._now[task] = encode(progress)
-            due = now - self._stored.get(task, float("-inf")) >= STORE_EVERY_S
-            if due:
-                self._stored[task] = now
-            return due
-
-    def get(self, task: int) -> dict[str, Any] | None:
-        with self._lock:
-            return self._now.get(task)
-
-    def drop(self, task: int) -> dict[str, Any] | None:
-        with self._lock:
-            self._stored.pop(task, None)
-            return self._now.pop(task, None)
 
 
 class Tasks:

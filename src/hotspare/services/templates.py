@@ -82,8 +82,8 @@ class Templates:
             change.audit(actor, "template.delete", row.id, name=row.name)
 
     def filled(self, actor: Actor, ref: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What is ``given``, and from the template ``ref`` what is not."""
-        actor.need("viewer")
+        """What is ``given``, and from the template ``ref`` what is not: for a new rule."""
+        actor.need("operator")
         if ref is None:
             return dict(given)
         with self._context.read() as conn:

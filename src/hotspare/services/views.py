@@ -9,6 +9,7 @@ from ..domain.bandwidth import Range
 from ..domain.messages import text_of
 from ..domain.schedule import Schedule
 from ..store import Record
+from .kinds import KINDS
 
 T = TypeVar("T")
 
@@ -22,6 +23,23 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True)
+class CapabilitiesView:
+    """What the settings of a rule can be on such a platform."""
+
+    points: int                     # retention when none is given, as a target
+    max_points: int
+    smallest_interval_s: int        # as a source
+    lan_free: dict[str, Any] | None     # code, message, remedy: why not possible; None: it is
+
+    @staticmethod
+    def of(kind: str) -> CapabilitiesView:
+        it = KINDS[kind]
+        return CapabilitiesView(
+            it.points, it.max_points, it.smallest_interval_s,
+            explained({"code": it.no_lan_free, "fields": {}}) if it.no_lan_free else None)
+
+
+@dataclass(frozen=True)
 class PlatformView:
     id: str
     name: str
@@ -32,6 +50,7 @@ class PlatformView:
     machine: str
     state: str                      # unchecked, ok, failed
     product: str
+    capabilities: CapabilitiesView
     host_id: str
     checks: list[dict[str, Any]]
     places: list[dict[str, Any]]
@@ -45,7 +64,10 @@ class PlatformView:
         return PlatformView(
             id=row.id, name=row.name, kind=row.kind, uri=row.uri, options=row.options,
             has_secret=row.secret is not None, machine=row.machine, state=row.state,
-            product=row.product, host_id=row.host_id, checks=row.checks, places=row.places,
+            product=row.product, capabilities=CapabilitiesView.of(row.kind),
+            host_id=row.host_id, checks=row.checks,
+            places=[p | {"message": text_of(p["reason"], p.get("fields", {})).message
+                         if p.get("reason") else ""} for p in row.places],
             error=explained(row.error), checked_at=row.checked_at,
             refreshed_at=row.refreshed_at, task=task)
 
@@ -120,6 +142,8 @@ class RuleView:
     state_zh: str
     operations: list[str]
     pause: dict[str, Any] | None        # code, message, remedy, fields
+    phase: str | None                   # the step of its task that runs
+    percent: float | None               # how far the task said last that it is
     points: int
     latest_point: int | None
     latest_point_at: float | None
@@ -159,6 +183,8 @@ class GroupView:
     states: dict[str, int]
     settings: dict[str, Any]
     differing: list[str]
+    source_name: str | None             # of the platforms in the settings
+    target_name: str | None
     created_at: float
     created_by: str
 

@@ -17,15 +17,19 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from ..domain.errors import Refused
 from . import schema
-from .migrate import revision, upgrade
+from .migrate import is_known, revision, upgrade
 
 FORMAT: Final = 1
 _BATCH: Final = 500
 
 
 def dump(conn: Connection) -> Iterator[Any]:
-    """Of one transaction's view. Rows are read as they are asked for."""
-    yield {"format": FORMAT, "revision": revision(conn)}
+    """Of one transaction's view. Rows are read as they are asked for. Raises Refused
+    ``store.newer``: what a newer version keeps in tables that are not known would be left out."""
+    found = revision(conn)
+    if not is_known(found):
+        raise Refused("store.newer", revision=found)
+    yield {"format": FORMAT, "revision": found}
     rows: dict[str, int] = {}
     tables = _tables(conn)
     for table in tables:

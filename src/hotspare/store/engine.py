@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,17 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Row, make_url
-from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ..domain.errors import Refused, Retry
+from ..domain.errors import GiveUp, Refused, Retry
 
 Record: TypeAlias = "Row[*tuple[Any, ...]]"
 """A row whose columns are known by the query that it came from."""
@@ -21,9 +31,14 @@ Record: TypeAlias = "Row[*tuple[Any, ...]]"
 WAIT_MS: Final = 30_000
 """How long a transaction waits for another writer's lock."""
 
+_SURROUNDINGS: Final = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM})
+"""Errors of SQLite that are not of the statement: they may be gone the next time."""
+
 _WRITER_LOCK: Final = 0x686F_7473_7061_7265     # "hotspare": an advisory lock of this database
 _POSTGRESQL: Final = {
-    "application_name": "hotspare", "connect_timeout": 10,
+    "connect_timeout": 10,
     # A server that vanished without a word is noticed within half a minute, on both sides.
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
@@ -52,11 +67,16 @@ def parse_url(url: str) -> URL:
 
 
 def open_store(state_dir: Path, url: str | None = None) -> Store:
-    """The database at ``url``; None: SQLite's file in the state directory, made when missing."""
-    if url is None:
-        path = state_dir / "hotspare.db"
-        path.touch(mode=0o600)
-        url = sqlite_url(path)
+    """The database at ``url``; None: SQLite's file in the state directory. A file is made when
+    it is missing, for this user only; SQLite gives its -wal and -shm the same rights."""
+    url = sqlite_url(state_dir / "hotspare.db") if url is None else url
+    parsed = parse_url(url)
+    if parsed.drivername == "sqlite" and parsed.database:
+        try:
+            Path(parsed.database).touch(mode=0o600)
+        except OSError as error:
+            raise GiveUp("store.file", path=parsed.database,
+                         why=error.strerror or str(error)) from error
     return Store(url)
 
 
@@ -68,15 +88,17 @@ class Store:
     hold a connection each.
 
     Both transactions raise Retry ``store.unavailable`` when the database cannot be reached or
-    broke the connection off; the next one joins it anew. Whether a write that was broken off in
-    its commit was made is not known, so what is retried must look first."""
+    broke the connection off, ``store.full`` or ``store.trouble`` when SQLite's file cannot be
+    written; the next one joins it anew. Whether a write that was broken off in its commit was
+    made is not known, so what is retried must look first."""
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
         self._sqlite = parsed.drivername == "sqlite"
         more: dict[str, Any] = {} if self._sqlite else {
             "pool_pre_ping": True, "pool_size": 16, "max_overflow": 48,
-            "connect_args": _POSTGRESQL}
+            "connect_args": {"application_name": parsed.query.get("application_name", "hotspare")}
+            | _POSTGRESQL}
         # Errors of the database must not carry values: they reach logs.
         self.engine = sa.create_engine(parsed, hide_parameters=True, **more)
         self._writer = threading.Lock()
@@ -119,10 +141,17 @@ class Store:
     def _reached(self) -> Iterator[None]:
         try:
             yield
+        except PoolTimeout as error:
+            raise Retry("store.busy") from error
         except (OperationalError, InterfaceError) as error:
-            if self._sqlite:
-                raise
-            raise Retry("store.unavailable", detail=_first_line(error)) from error
+            if not self._sqlite:
+                raise Retry("store.unavailable", detail=_first_line(error)) from error
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                raise Retry("store.full", detail=_first_line(error)) from error
+            if code in _SURROUNDINGS:
+                raise Retry("store.trouble", detail=_first_line(error)) from error
+            raise
         except DataError as error:      # too long, or a character that PostgreSQL does not take
             raise Refused("store.value", detail=_first_line(error)) from None
 
@@ -144,6 +173,41 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def named(url: str, name: str) -> str:
+    """The same database, where PostgreSQL sees this process by that name (:func:`others`)."""
+    parse_url(url)                      # refuses what is none
+    parsed = make_url(url)
+    return url if parsed.drivername == "sqlite" else parsed.update_query_dict(
+        {"application_name": name}).render_as_string(hide_password=False)
+
+
+def others(conn: Connection, names: str, wait_s: float) -> bool:
+    """Whether other processes of ours, whose names are LIKE ``names``, work with a PostgreSQL
+    database, on whatever host. One that has just ended is seen for a moment still, and one whose
+    host vanished for half a minute."""
+    end = time.monotonic() + wait_s
+    while conn.dialect.name == "postgresql" and conn.execute(sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND"
+            " datname = current_database() AND application_name LIKE :names"),
+            {"names": names}).scalar():
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.1)
+        conn.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
+    return False
+
+
+def by_the_value(error: DBAPIError) -> bool:
+    """Whether it is the statement's own fault: said again it fails again. The drivers call some of
+    these operational, a row that is too large for an index for one."""
+    if not isinstance(error, OperationalError | InterfaceError | InternalError):
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        return code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG)
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")
 
 
 def _first_line(error: sa.exc.DBAPIError) -> str:

@@ -60,8 +60,6 @@ def _configuration(found: dict[str, Any], path: str) -> Configuration:
         new = _OLD.get(key.lower())
         if new is not None:
             raise Refused("config.old-name", path=path, key=key, new=new)
-        if key == "max_tasks_per_host":
-            raise Refused("config.server-setting", path=path, key=key)
         if key not in _KEYS:
             raise Refused("config.unknown", path=path, key=key, known=", ".join(_KEYS))
         try:
@@ -72,7 +70,8 @@ def _configuration(found: dict[str, Any], path: str) -> Configuration:
     if {"time_zone", "bandwidth"} & values.keys():
         bandwidth = Bandwidth(values.get("time_zone", "UTC"), values.get("bandwidth", ()))
     return Configuration(values.get("temp_dir"), Configured(
-        values.get("max_tasks"), values.get("transfer_buffer"), bandwidth))
+        values.get("max_tasks"), values.get("transfer_buffer"), bandwidth,
+        values.get("max_tasks_per_host")))
 
 
 def _int(value: Any) -> int:
@@ -103,6 +102,7 @@ def _texts(value: Any) -> list[str]:
 _KEYS: Final[dict[str, Callable[[Any], Any]]] = {
     "max_tasks": _int,
     "transfer_buffer": lambda value: value if type(value) is int else bytes_of(_str(value)),
+    "max_tasks_per_host": _int,
     "temp_dir": _directory,
     "time_zone": _str,
     "bandwidth": lambda value: parse_all(_texts(value)),

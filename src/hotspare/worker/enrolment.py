@@ -15,10 +15,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..domain.codec import decode, encode
-from ..domain.errors import HotspareError, Refused
+from ..domain.errors import GiveUp, HotspareError, Refused
 from ..services.keys import write_private
 from ..workflows.wire import PROTOCOL, Enrol, digest, read_code
-from .https import Server
+from .https import Away, Server, address
 
 _KEPT = "worker.json"
 _BEGUN = "worker.json.begun"
@@ -37,8 +37,8 @@ class Enrolment:
     token: str = field(repr=False)
     code_digest: str                # of the code that was used
 
-    def connect(self) -> Server:
-        return Server(self.server, self.ca, self.token)
+    def connect(self, instance: str = "") -> Server:
+        return Server(self.server, self.ca, self.token, instance)
 
 
 def load(state_dir: Path) -> Enrolment | None:
@@ -49,23 +49,30 @@ def enrol(state_dir: Path, server: str, code: str, name: str, temp_dir: str,
           fetch_ca: FetchCa) -> Enrolment:
     """Exchange the code. A code that was used already for what is kept here is no fault: a
     service may be started with it again and again."""
-    server = server.rstrip("/")
+    server = address(server)
     secret, fingerprint = read_code(code)
-    for known in (load(state_dir), _read(state_dir / _BEGUN)):
-        if known is not None and (known.code_digest, known.name) == (digest(secret), name):
-            enrolment = replace(known, server=server)
-            break
-    else:
-        enrolment = Enrolment(server, name, fetch_ca(server, fingerprint),
-                              secrets.token_urlsafe(32), digest(secret))
-    if enrolment == load(state_dir):
-        return enrolment
-    _write(state_dir / _BEGUN, enrolment)
-    with enrolment.connect() as link:
-        link.post("/enrol", encode(Enrol(secret, name, digest(enrolment.token), PROTOCOL,
-                                         __version__, temp_dir)))
+
+    def same(known: Enrolment | None) -> Enrolment | None:
+        fits = known is not None and (known.code_digest, known.name) == (digest(secret), name)
+        return replace(known, server=server) if known is not None and fits else None
+
+    enrolled = same(load(state_dir))
+    if enrolled is not None:
+        if enrolled != load(state_dir):     # another address of the same server
+            _write(state_dir / _KEPT, enrolled)
+        return enrolled
+    begun = same(_read(state_dir / _BEGUN)) or Enrolment(
+        server, name, fetch_ca(server, fingerprint), secrets.token_urlsafe(32), digest(secret))
+    _write(state_dir / _BEGUN, begun)
+    with begun.connect() as link:
+        try:
+            link.post("/enrol", encode(Enrol(secret, name, digest(begun.token), PROTOCOL,
+                                             __version__, temp_dir)))
+        except Away as error:
+            code = "client.unreachable" if error.code == "link.away" else error.code
+            raise GiveUp(code, **error.fields) from error
     (state_dir / _BEGUN).replace(state_dir / _KEPT)
-    return enrolment
+    return begun
 
 
 def found(state_dir: Path, server: str | None = None) -> Enrolment:
@@ -74,7 +81,7 @@ def found(state_dir: Path, server: str | None = None) -> Enrolment:
     enrolment = load(state_dir)
     if enrolment is None:
         raise Refused("enrolment.missing", directory=str(state_dir))
-    return enrolment if server is None else replace(enrolment, server=server.rstrip("/"))
+    return enrolment if server is None else replace(enrolment, server=address(server))
 
 
 def _read(path: Path) -> Enrolment | None:

@@ -36,14 +36,16 @@ class LocalSocket:
             os.close(folder)
         self._path.chmod(0o600)     # before it listens: nobody could connect until then
         self._socket.listen(16)
+        self._closing = threading.Event()
         threading.Thread(target=self._serve, name="local-socket", daemon=True).start()
 
     def _serve(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
                 asking, _ = self._socket.accept()
-            except OSError:
-                return                          # closed
+            except OSError:                     # closed, or no file descriptor is left now
+                self._closing.wait(1.0)
+                continue
             with asking, contextlib.suppress(OSError):
                 asking.settimeout(5.0)
                 try:
@@ -54,6 +56,7 @@ class LocalSocket:
                 asking.sendall(answer.encode())
 
     def close(self) -> None:
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -19,7 +21,8 @@ from .runner import DbosRunner, Json, Record
 logger = logging.getLogger(__name__)
 
 LEAST_FREE = 64 * 1024 * 1024
-"""Bytes that must be free in the temporary directory before a machine takes another task."""
+"""Bytes that must be free in the temporary and the state directory before a machine takes another
+task."""
 
 
 def _connect(access: PlatformAccess) -> Platform:
@@ -63,6 +66,18 @@ class PlatformPool:
             logger.debug("closing a connection: %s", error)
 
 
+def _hold(temp_dir: Path) -> int:
+    """One machine a temporary directory, which two that read one worker.toml may share: each would
+    sweep the other's folders. Held until the process ends."""
+    lock = os.open(temp_dir / ".hotspare-lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise GiveUp("worker.temp-dir-shared", path=str(temp_dir)) from None
+    return lock
+
+
 class Machine:
     """A DR machine that runs. ``stop()`` lets every instant go, so that nothing of ours stays
     open on production while we are away; the tasks go on at the next start."""
@@ -70,6 +85,8 @@ class Machine:
     def __init__(self, link: Link, state_dir: Path, temp_dir: Path,
                  connect: Connect = _connect, tuning: Tuning | None = None) -> None:
         self._check_temp_dir(temp_dir)
+        self._state_dir = state_dir
+        self._lock = _hold(temp_dir)
         pool = PlatformPool(connect)
         self._tools = Tools(link=link, borrow=pool.borrow, give_back=pool.give_back,
                             temp_dir=temp_dir, tuning=tuning or Tuning())
@@ -115,9 +132,10 @@ class Machine:
         directory = self._tools.temp_dir
         try:
             self._check_temp_dir(directory)
-            if shutil.disk_usage(directory).free < LEAST_FREE:
-                raise OutOfSpace("worker.temp-dir-full", directory=str(directory),
-                                 needed=LEAST_FREE >> 20)
+            for code, where in (("worker.temp-dir-full", directory),
+                                ("worker.state-dir-full", self._state_dir)):
+                if shutil.disk_usage(where).free < LEAST_FREE:
+                    raise OutOfSpace(code, directory=str(where), needed=LEAST_FREE >> 20)
         except HotspareError as error:
             return {"code": error.code, "fields": error.fields}
         return None

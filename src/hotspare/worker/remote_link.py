@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Container
@@ -17,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from .. import __version__
 from ..domain.codec import decode_known, encode
-from ..domain.errors import GiveUp, HotspareError
+from ..domain.errors import GiveUp, HotspareError, OutOfSpace
 from ..domain.limits import Configured
 from ..domain.lineage import Manifest
 from ..platforms.port import PlatformAccess
@@ -34,8 +35,9 @@ from ..workflows.wire import (
     Synced,
     overview,
 )
-from .clock import Clock
+from .clock import Clock, uptime
 from .https import Away, Server
+from .instance import Instance
 from .outbox import Outbox
 
 logger = logging.getLogger(__name__)
@@ -45,12 +47,19 @@ T = TypeVar("T")
 POLL_S = 10.0
 """Longest silence of a machine that is well; it counts as lost after more than two of them."""
 PROGRESS_EVERY_S = 1.0
-_GATHER_S = 0.03                    # reports that come close together travel together
+GATHER_S, SPACE_S = 0.03, 0.25
+"""Reports that come close together travel together: so long after the first of them, and so long
+after the last time. Two hundred machines that sent each by itself would keep the server busy."""
 _LONGEST_PAUSE_S = 5.0
 REPORT_S = 60.0
 _ANSWER_S = 15.0
 _FINAL = frozenset({"link.token", "link.too-old", "link.too-new"})
 """Refusals that no waiting mends: the machine ends."""
+_UNREADABLE = frozenset({"input.invalid", "input.too-large", "store.value"})
+"""Refusals of what was sent, not of who sent it or when."""
+TWICE_S = 40.0
+"""How long a process that has not been in contact waits for the machine that it may be a copy of
+to fall silent; longer than the server takes to believe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +79,11 @@ class RemoteLink:
     """Implements :class:`hotspare.workflows.link.Link`. ``start()`` begins to talk."""
 
     def __init__(self, server: Server, outbox: Outbox, about: About,
-                 on_refused: Callable[[], None]) -> None:
+                 on_refused: Callable[[], None], instance: Instance | None = None) -> None:
         """``on_refused`` is called when the server wants nothing of this machine any more."""
         self._server, self._outbox, self._about = server, outbox, about
+        self._instance = instance
+        self._began = uptime()
         self._news = threading.Condition()
         self._synced: Synced | None = None
         self._live: dict[int, LiveTask] = {}
@@ -89,6 +100,7 @@ class RemoteLink:
         self._away = True
         self._said = ""
         self._waiting = True                    # reports, perhaps of an earlier process
+        self._alone = False                     # one report at a time: one of them is unreadable
         self._closing = threading.Event()
         self._on_refused = on_refused
         self.refused: HotspareError | None = None
@@ -210,7 +222,7 @@ class RemoteLink:
         self._report("finish", task, {"outcome": outcome, "error": error, "figures": figures})
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
-        self._outbox.put(call, task.id, task.epoch, time.time(), encode(body))
+        self._write(call, task, encode(body))
         with self._news:
             if call == "finish":
                 # Never offered again, though the server may list it until it has heard of this.
@@ -221,6 +233,20 @@ class RemoteLink:
                 self._steps.pop(task.id, None)
             self._waiting = True
             self._news.notify_all()
+
+    def _write(self, call: str, task: Task, body: dict[str, Any]) -> None:
+        """Durably. A full disk is waited for: a task whose word is lost would be lost."""
+        at, pause = time.time(), 0.5
+        while True:
+            try:
+                self._outbox.put(call, task.id, task.epoch, at, body)
+                return
+            except OutOfSpace as error:
+                if pause == 0.5:
+                    logger.warning("%s", error)
+                if self._closing.wait(pause):
+                    raise Closing from None
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     # --- what the machine itself shows ---------------------------------------------------------
 
@@ -239,16 +265,17 @@ class RemoteLink:
         while not self._closing.is_set():
             seen = self._synced.version if self._synced and not self._away else None
             about = Sync(PROTOCOL, __version__, self._about.temp_dir, self._clock.ahead(), seen,
-                         POLL_S, self._about.configured, self._busy)
+                         POLL_S, self._about.configured, self._busy,
+                         self._instance.before if self._instance else "")
             try:
-                asked = time.monotonic()
+                asked = uptime()
                 answer = self._server.post("/sync", encode(about), _ANSWER_S + about.wait)
                 synced = decode_known(Synced, answer)
-                self._clock.heard(asked, synced.came, synced.answered, time.monotonic())
+                self._clock.heard(asked, synced.came, synced.answered, uptime())
                 self._take(synced)
                 pause = 0.25
             except Exception as error:
-                if isinstance(error, HotspareError) and error.code in _FINAL:
+                if isinstance(error, HotspareError) and self._is_final(error.code):
                     self.refused = error
                     self._on_refused()
                     return
@@ -256,11 +283,22 @@ class RemoteLink:
                 self._closing.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
+    def _is_final(self, code: str) -> bool:
+        if code == "link.twice":        # who was in contact before is the one that is replaced
+            return self._contact is not None or uptime() - self._began > TWICE_S
+        return code in _FINAL
+
     def _take(self, synced: Synced) -> None:
         if self._away:
             logger.info("in contact with %s", self._server.url)
             self._said = ""
-        self._outbox.arrived(synced.reported)
+        try:
+            if self._instance is not None and self._contact is None:
+                self._instance.accepted()
+            self._outbox.arrived(synced.reported)
+        except (OSError, sqlite3.Error) as error:
+            # A full disk must not keep a stop from being heard; the server skips what it has.
+            logger.warning("the state directory cannot be written: %s", error)
         with self._news:
             self._synced, self._away, self._contact = synced, False, time.time()
             live = {x.task.id: x for x in synced.tasks
@@ -296,8 +334,8 @@ class RemoteLink:
                 self._news.wait_for(lambda: self._closing.is_set() or (
                     not self._away and (self._waiting or self._unsent)))
                 early = not self._waiting
-            if self._closing.wait(max(0.0, sent_at + PROGRESS_EVERY_S - time.monotonic())
-                                  if early else _GATHER_S):
+            least, space = (0.0, PROGRESS_EVERY_S) if early else (GATHER_S, SPACE_S)
+            if self._closing.wait(max(least, sent_at + space - time.monotonic())):
                 break
             sent_at = time.monotonic()
             try:
@@ -316,19 +354,41 @@ class RemoteLink:
             self._waiting = False
             progress = {str(t): self._progress[t] for t in self._unsent if t in self._progress}
             self._unsent.clear()
-        calls = self._outbox.batch()
+        if self._alone:
+            progress, calls = {}, self._outbox.batch(1)
+        else:
+            calls = self._outbox.batch()
         if not calls and not progress:
             return
         report = Report(self._clock.ahead() or 0.0, calls, progress)
-        answer = decode_known(Reported, self._server.post("/report", encode(report), REPORT_S))
+        try:
+            answer = decode_known(Reported, self._server.post("/report", encode(report), REPORT_S))
+        except HotspareError as error:
+            if error.code not in _UNREADABLE:
+                raise
+            self._unreadable(calls, error)
+            return
+        self._alone = False
         for call in calls:
-            error = answer.refused.get(str(call.seq))
-            if error is not None:
-                self._refused(call, error)
+            refusal = answer.refused.get(str(call.seq))
+            if refusal is not None:
+                self._refused(call, refusal)
         if calls:
             self._outbox.arrived(answer.reported)
             with self._news:
                 self._waiting = True        # until a batch comes out empty
+
+    def _unreadable(self, calls: tuple[Call, ...], error: HotspareError) -> None:
+        """The server cannot make out what was sent. Each report goes by itself then; the one that
+        is refused is said and left out, so that it does not keep the others from being heard."""
+        if self._alone and calls:
+            self._refused(calls[0], error.as_dict())
+            self._outbox.arrived(calls[0].seq)
+        elif not calls:
+            logger.warning("the control server refused the progress of tasks: %s", error)
+        self._alone = bool(calls) and not self._alone
+        with self._news:
+            self._waiting = True
 
     def _refused(self, call: Call, error: dict[str, Any]) -> None:
         said = GiveUp("link.report-refused", call=call.call, task=call.task,

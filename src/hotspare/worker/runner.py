@@ -10,12 +10,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..domain.errors import GiveUp
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 Record = Callable[[str, Callable[[], Json]], Json]
@@ -43,7 +46,7 @@ class DbosRunner:
 
     def __init__(self, state_dir: Path, body: Body) -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = (state_dir / "runner.lock").open("w")
+        self._lock = os.open(state_dir / "runner.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,6 +68,16 @@ class DbosRunner:
             for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL",
                            "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
+
+        @sa.event.listens_for(engine, "handle_error")
+        def _(failed: sa.engine.ExceptionContext) -> None:
+            # DBOS waits for a lock and gives a run up for a full disk, of which its task would
+            # never hear: both are waited for.
+            code = getattr(failed.original_exception, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                logger.warning("%s cannot be written: %s", path, failed.original_exception)
+                raise sa.exc.OperationalError(None, None, sqlite3.OperationalError(
+                    f"database is locked: {failed.original_exception}"))
 
         logging.getLogger("dbos").setLevel(logging.ERROR)
         self._dbos = DBOS

@@ -75,10 +75,8 @@ class Bench:
 
     @property
     def folder(self) -> Path:
-        """The rule's folder in the temporary directory of the DR machine (made on first use)."""
-        folder = self.temp_dir / f"hs-{self.rule.id}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
+        """The rule's folder in the temporary directory (made by :mod:`.temp_dir`)."""
+        return self.temp_dir / f"hs-{self.rule.id}"
 
     def platform(self, platform_id: str) -> Platform:
         if platform_id not in self._platforms:

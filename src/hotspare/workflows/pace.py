@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _AHEAD_S: Final = 10.0
 """An instant that would be paused so soon is not taken: taking it lasts some seconds itself."""
 
+_NO_END: Final = {"pause.rule": "pause.rule-no-end", "pause.machine": "pause.machine-no-end"}
 _UNKNOWN: Final[dict[str, Any]] = {"code": ""}
 
 
@@ -76,6 +77,7 @@ class Pace:
 
     def _show(self, code: str, at: float, ranges: dict[str, Bandwidth]) -> None:
         until = open_from(ranges.values(), at)
+        code = _NO_END[code] if until is None else code
         reason = {"code": code, "fields": {"until": until}}
         if reason != self._shown:
             if not self.waiting:

@@ -7,12 +7,12 @@ what cannot be cleaned up is said and does not undo the switch.
 from __future__ import annotations
 
 from ..domain.codec import decode, encode
-from ..domain.errors import HotspareError, Refused
+from ..domain.errors import Refused
 from ..faultpoints import fault_point
 from ..platforms.port import Running
 from .bench import Bench
 from .failover import replica_of
-from .remove import sweep_source
+from .remove import clean_source, cleaned, leave
 from .steps import Json, Step, Workflow
 
 
@@ -37,22 +37,22 @@ def _keep(bench: Bench, context: Json) -> None:
 
 
 def _clean_source(bench: Bench, context: Json) -> None:
-    try:
-        sweep_source(bench)
-    except HotspareError as error:      # it may be gone for ever: that is why one fails over
-        _warn(bench, context, "remove.source-unreachable", error, prefix=f"hs-{bench.rule.id}")
+    why = cleaned(bench, lambda: clean_source(bench))
+    if why is not None:         # it may be gone for ever: that is why one fails over
+        leave(bench, context, "remove.source-left", why)
 
 
 def _clean_target(bench: Bench, context: Json) -> None:
-    try:
+    def clean() -> None:
         left = bench.target.target(bench.key).remove_replica(replica_of(bench))
-    except HotspareError as error:
-        _warn(bench, context, "permanent.points-stay", error, storage=bench.rule.storage,
-              prefix=f"hs-{bench.rule.id}")
+        bench.say("permanent.points-deleted", count=len(left))
+
+    why = cleaned(bench, clean)
+    if why is not None:
+        leave(bench, context, "permanent.points-stay", why)
         return
     fault_point("permanent.after-points")
     bench.link.adopt(bench.task, ())
-    bench.say("permanent.points-deleted", count=len(left))
 
 
 def _let_go(bench: Bench, context: Json) -> None:
@@ -63,11 +63,6 @@ def _let_go(bench: Bench, context: Json) -> None:
 
 def _running(context: Json) -> Running:
     return decode(Running, context["running"])
-
-
-def _warn(bench: Bench, context: Json, code: str, error: HotspareError, **fields: str) -> None:
-    context.setdefault("warnings", []).append(error.code)
-    bench.say(code, "warning", error=error.code, **fields)
 
 
 WORKFLOW = Workflow((

@@ -1,44 +1,81 @@
-"""The end of a rule: our checkpoints leave the source, the replica leaves the target if asked."""
+"""The end of a rule: our checkpoints leave the source, the replica leaves the target if asked.
+
+A side that cannot be cleaned up ends the task, so that nothing stays behind unnoticed. A side may
+also be gone for ever: with ``force`` it is left, and the log says what stays there under which
+name.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
-from ..domain.errors import HotspareError
+from ..domain.errors import GiveUp, HotspareError, Stopped
 from .bench import Bench
 from .failover import replica_of
 from .steps import Json, Step, Workflow
 
 
-def sweep_source(bench: Bench) -> None:
-    """Nothing of the rule stays at the source."""
+def clean_source(bench: Bench) -> None:
+    """Nothing of the rule stays at the source. Raises GiveUp ``remove.stuck``."""
     left = bench.source.source.sweep(bench.rule.vm, bench.rule.id, keep=())
+    stuck = [f"{x.kind} {x.name}: {x.error}" for x in left if x.error]
+    if stuck:
+        raise GiveUp("remove.stuck", what="; ".join(stuck))
     bench.say("remove.source-swept", count=len(left))
 
 
 def _source(bench: Bench, context: Json) -> None:
-    try:
-        sweep_source(bench)
-    except HotspareError as error:
-        # The source may be gone for ever: with --force the rule is removable all the same. What
-        # may have stayed there is said, with the prefix by which it can be found.
-        if not bench.task.arguments.get("force"):
-            raise
-        bench.say("remove.source-unreachable", "warning", prefix=f"hs-{bench.rule.id}",
-                  error=error.code)
-        context["warnings"] = [error.code]
+    _or_leave(bench, context, lambda: clean_source(bench), "remove.source-unclean",
+              "remove.source-left")
 
 
 def _target(bench: Bench, context: Json) -> None:
-    target = bench.target.target(bench.key)
-    target.fence(replica_of(bench), bench.task.epoch)
+    def clean() -> None:
+        target = bench.target.target(bench.key)
+        target.fence(replica_of(bench), bench.task.epoch)
+        if bench.task.arguments.get("delete_replica"):
+            left = target.remove_replica(replica_of(bench))
+            bench.say("remove.replica-deleted", count=len(left))
+        else:
+            target.sweep(replica_of(bench), keep=())
+            bench.say("remove.replica-kept")
+
+    _or_leave(bench, context, clean, "remove.target-unclean", "remove.target-left")
     if bench.task.arguments.get("delete_replica"):
-        left = target.remove_replica(replica_of(bench))
         bench.link.adopt(bench.task, ())
-        bench.say("remove.replica-deleted", count=len(left))
-    else:
-        target.sweep(replica_of(bench), keep=())
-        bench.say("remove.replica-kept")
+
+
+def _or_leave(bench: Bench, context: Json, clean: Callable[[], None], failed: str,
+              left: str) -> None:
+    """Clean a side. What keeps it from that ends the task with ``failed``, or is said as ``left``
+    when the operator forces the end."""
+    why = cleaned(bench, clean)
+    if why is None:
+        return
+    if not bench.task.arguments.get("force"):
+        raise GiveUp(failed, **why)
+    leave(bench, context, left, why)
+
+
+def cleaned(bench: Bench, clean: Callable[[], None]) -> Json | None:
+    """Run ``clean`` with the usual retries; the fields that tell why it failed, or None."""
+    try:
+        bench.attempt(clean)
+    except Stopped:
+        raise
+    except HotspareError as error:
+        bench.clear(broken=error.action == "reconnect")
+        return error.fields | {
+            "name": bench.rule.name, "storage": bench.rule.storage, "cause": error.code,
+            "reason": error.as_dict()["message"], "prefix": f"hs-{bench.rule.id}"}
+    return None
+
+
+def leave(bench: Bench, context: Json, code: str, why: Json) -> None:
+    """Say what stays behind, and go on with a warning."""
+    bench.say(code, "warning", **why)
+    context["warnings"] = [*context.get("warnings", ()), why["cause"]]
 
 
 def _folder(bench: Bench, _context: Json) -> None:

@@ -38,7 +38,7 @@ def _create(bench: Bench, context: Json) -> None:
     rule = bench.rule
     bench.source.source.prepare(rule.quiesce)
     vm = bench.source.source.inspect(rule.vm)
-    temp_dir.check(bench.temp_dir, f"hs-{rule.id}", [disk.size for disk in vm.disks])
+    temp_dir.prepare(bench.temp_dir, f"hs-{rule.id}", [disk.size for disk in vm.disks])
     for warning in vm.warnings:
         if not context.get("replica_known"):
             bench.say("vm.warning", "warning", warning=warning)

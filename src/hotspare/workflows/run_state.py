@@ -9,11 +9,11 @@ failed at 98 % leaves it, and the next task goes on from there.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..dataplane.files import replacing
 from ..domain.codec import decode, encode
 from ..platforms.port import Intent
 
@@ -57,23 +57,14 @@ def load(folder: Path) -> RunState | None:
     unpublished data is dropped and read anew, which costs time and never data."""
     try:
         return decode(RunState, json.loads((folder / _NAME).read_text()))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
 def save(folder: Path, state: RunState) -> RunState:
-    """Write durably, return the same state."""
-    temporary = folder / f"{_NAME}.new"
-    with temporary.open("w") as out:
-        json.dump(encode(state), out)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(folder / _NAME)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Write durably, return the same state. Raises OutOfSpace ``machine.no-space``."""
+    with replacing(folder / _NAME) as out:
+        out.write(json.dumps(encode(state)).encode())
     return state
 
 

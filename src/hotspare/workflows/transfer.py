@@ -145,15 +145,23 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
 
 
 def verify_head(bench: Bench, target: Target, number: int) -> None:
-    """Compare the head's content with its digests. Raises ForeignChange ``replica.changed``."""
+    """Compare the head's content with its digests, within the limits of a transfer. Raises
+    ForeignChange ``replica.changed``."""
+    def stop() -> bool:
+        bench.check_stop()
+        bench.pace.follow()
+        return False
+
     manifest = target.lineage(replica_of(bench)).point(number)
     assert manifest is not None
     key = digest_key(bench.key)
     with target.read_point(replica_of(bench), number) as exports:
         for disk in manifest.disks:
             with _layers(bench, manifest, disk.id, disk.size) as expected:
-                found = verify_disk(exports[disk.id], expected, key, _control(bench, None),
-                                    disk=disk.id, directory=bench.folder)
+                found = verify_disk(exports[disk.id], expected, key, Control(stop=stop),
+                                    disk=disk.id, directory=bench.folder,
+                                    throttles=bench.pace.throttles,
+                                    transfer_buffer=bench.rule.transfer_buffer)
             if found.mismatches:
                 raise ForeignChange("replica.changed", number=number, disk=disk.id,
                                     file=disk.file, size=sum(e.length for e in found.mismatches))

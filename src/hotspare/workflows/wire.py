@@ -22,6 +22,9 @@ PROTOCOL = 1
 OLDEST = max(1, PROTOCOL - 1)
 """The server takes machines of its own protocol and of the one before."""
 
+INSTANCE = "Hotspare-Instance"
+"""Header of every call: which process it is that speaks for the machine."""
+
 LARGEST_REPORT = 24 * 1024 * 1024
 """Bytes of one request: an inventory of some 50,000 machines."""
 
@@ -52,6 +55,7 @@ class Sync:
     wait: float = 0.0
     configured: Configured = field(default_factory=Configured)  # by the machine's own worker.toml
     busy: dict[str, Any] | None = None          # why it takes no new task now: code, fields
+    before: str = ""                # the process before this one, as INSTANCE
 
 
 @dataclass(frozen=True, slots=True)

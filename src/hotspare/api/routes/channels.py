@@ -12,6 +12,7 @@ from ...domain.messages import Language
 from ...services.notifications import ChannelView, TestView
 from ...services.views import Page
 from .. import inputs
+from ..base import Input
 from ..session import Caller, Here
 
 router = APIRouter(tags=["notifications"])
@@ -22,7 +23,7 @@ Url = Annotated[str, StringConstraints(min_length=4, max_length=4096,
 Events = Annotated[list[Event], Field(min_length=1, max_length=16)]
 
 
-class NewChannel(inputs.Input):
+class NewChannel(Input):
     name: inputs.Name
     url: Url
     events: Events | None = Field(None, description="null: all")
@@ -30,7 +31,7 @@ class NewChannel(inputs.Input):
     enabled: bool = True
 
 
-class ChangedChannel(inputs.Input):
+class ChangedChannel(Input):
     """What is null stays as it is."""
 
     name: inputs.Name | None = None

@@ -13,17 +13,18 @@ from ...domain.errors import GiveUp
 from ...services.fleet import EnrolmentView
 from ...services.views import PlatformView, RuleView
 from .. import inputs
+from ..base import Input
 from ..session import Caller, Here
 
 router = APIRouter()
 
 
-class NewEnrolment(inputs.Input):
+class NewEnrolment(Input):
     life_s: Annotated[int, Field(ge=60, le=7 * 24 * 3600,
                                  description="seconds that the code can be used for")] = 3600
 
 
-class Move(inputs.Input):
+class Move(Input):
     machine: inputs.Name
 
 

@@ -19,7 +19,8 @@ from ...domain.codec import decode_known, encode
 from ...domain.errors import Refused, Retry
 from ...services import LocalLink
 from ...services.hub import machine_topic
-from ...workflows.wire import Enrol, Report, Rules, Sync, Synced
+from ...workflows.wire import INSTANCE, Enrol, Report, Rules, Sync, Synced
+from ..base import Named
 from ..session import services_of, token_of
 
 T = TypeVar("T")
@@ -40,17 +41,17 @@ async def enrol(request: Request) -> Response:
 @router.post("/sync")
 async def sync(request: Request) -> Response:
     """The long poll; while it waits it costs no thread."""
-    services, token = services_of(request), token_of(request)
+    services, token, instance = services_of(request), token_of(request), _instance(request)
     came = services.context.clock()
     said, address = await _body(request, Sync), _address(request)
-    name, found = await _few(lambda: _synced(services.fleet.met(token, said, address)))
+    name, found = await _few(lambda: _synced(services.fleet.met(token, said, address, instance)))
     if said.seen == found.version and said.wait > 0:
         await services.context.hub.wait_async(
             machine_topic(name), found.version, min(said.wait, LONGEST_WAIT_S))
         if services.context.hub.closed:
             raise Retry("server.stopping")
-        # Looked up again: it may be revoked now.
-        _, found = await _few(lambda: _synced(services.fleet.link(token)))
+        # Looked up again: it may be revoked now, or replaced.
+        _, found = await _few(lambda: _synced(services.fleet.link(token, instance)))
     return _answer(replace(found, came=came, answered=services.context.clock()))
 
 
@@ -60,28 +61,27 @@ def _synced(link: LocalLink) -> tuple[str, Synced]:
 
 @router.post("/report")
 async def report(request: Request) -> Response:
-    services, token = services_of(request), token_of(request)
-    link = await _few(lambda: services.fleet.link(token))
+    link = await _few(lambda: _link(request))
     said = await _body(request, Report)
     return _answer(await _few(lambda: link.reported(said)))
 
 
 @router.get("/platforms/{platform}/access")
-def access(platform: str, request: Request) -> Response:
-    return _answer(services_of(request).fleet.link(token_of(request)).access(platform))
+def access(platform: Named, request: Request) -> Response:
+    return _answer(_link(request).access(platform))
 
 
 @router.get("/rules/{rule}/key")
-def rule_key(rule: str, request: Request) -> Response:
-    return _answer({"key": services_of(request).fleet.link(token_of(request)).rule_key(rule).hex()})
+def rule_key(rule: Named, request: Request) -> Response:
+    return _answer({"key": _link(request).rule_key(rule).hex()})
 
 
 @router.post("/foreign")
 async def foreign(request: Request) -> Response:
     """Those of the rules that are another machine's."""
-    services, token = services_of(request), token_of(request)
+    link = await _few(lambda: _link(request))
     asked = await _body(request, Rules)
-    return _answer(await _few(lambda: services.fleet.link(token).foreign(list(asked.rules))))
+    return _answer(await _few(lambda: link.foreign(list(asked.rules))))
 
 
 _AT_ONCE = anyio.CapacityLimiter(4)
@@ -93,15 +93,57 @@ async def _few(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work, limiter=_AT_ONCE)
 
 
+def _link(request: Request) -> LocalLink:
+    return services_of(request).fleet.link(token_of(request), _instance(request))
+
+
+def _instance(request: Request) -> str:
+    return request.headers.get(INSTANCE, "")[:64]
+
+
 def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
 async def _body(request: Request, shape: type[T]) -> T:
     try:
-        return decode_known(shape, json.loads(await request.body()))
+        raw = (await request.body()).decode()
+        data = json.loads(raw, parse_int=_int, parse_float=_float, parse_constant=_float)
+        if "\\u" in raw:        # else all of it is text already
+            _check_text(data)
+        return decode_known(shape, data)
     except (ValueError, RecursionError) as error:
         raise Refused("input.invalid", summary=str(error)[:500]) from None
+
+
+def _int(text: str) -> int:
+    """A number that the database and JSON can hold."""
+    value = int(text)
+    if not -2**63 <= value < 2**63:
+        raise ValueError("a number is too large")
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not abs(value) < 2.0**63:        # also what is no number
+        raise ValueError("a number is too large")
+    return value
+
+
+def _check_text(data: Any) -> None:
+    """Raises ValueError for what no database takes as text: NUL, half of a surrogate pair."""
+    if isinstance(data, str):
+        data.encode()
+        if "\0" in data:
+            raise ValueError("a text has a NUL")
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            _check_text(name)
+            _check_text(value)
+    elif isinstance(data, list):
+        for value in data:
+            _check_text(value)
 
 
 def _answer(value: Any) -> Response:

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from ...domain.bandwidth import DAY_MINUTES, LARGEST, MOST_RANGES, Range
 from ...domain.limits import LARGEST_IN_FLIGHT, MAX_TASKS, SMALLEST_BUFFER
 from ...services.limits import SettingsView
 from ...services.views import MachineView
 from .. import inputs
+from ..base import Input
+from ..schedule_inputs import BandwidthRanges, Zone
 from ..session import Caller, Here
 
 router = APIRouter()
@@ -19,31 +20,19 @@ router = APIRouter()
 Tasks = Annotated[int, Field(ge=1, le=MAX_TASKS)]
 
 
-class SetSettings(inputs.Input):
+class SetSettings(Input):
     max_tasks_per_host: Tasks = Field(
         description="rules at once against one hypervisor host, over all DR machines")
 
 
-class WeeklyRange(inputs.Input):
-    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)] = (
-        Field(description="1 is Monday, 7 is Sunday"))
-    start: Annotated[int, Field(ge=0, lt=DAY_MINUTES)] = Field(description="minute of the day")
-    end: Annotated[int, Field(ge=1, le=DAY_MINUTES)] = Field(description="later than start")
-    limit: Annotated[int, Field(ge=0, le=LARGEST)] = Field(
-        description="bytes per second; 0 stops the transfer")
-
-    def range(self) -> Range:
-        return Range(tuple(self.days), self.start, self.end, self.limit)
-
-
-class SetMachine(inputs.Input):
+class SetMachine(Input):
     """What is null stays as it is."""
 
     max_tasks: Tasks | None = None
     transfer_buffer: Annotated[int, Field(ge=SMALLEST_BUFFER, le=LARGEST_IN_FLIGHT)] | None = (
         Field(None, description="bytes in flight of one task"))
-    time_zone: inputs.Name | None = Field(None, description="of the ranges")
-    bandwidth: Annotated[list[WeeklyRange], Field(max_length=MOST_RANGES)] | None = Field(
+    time_zone: Zone | None = Field(None, description="of the ranges")
+    bandwidth: BandwidthRanges | None = Field(
         None, description="shared by all tasks of the machine; []: no limit")
 
 
@@ -66,7 +55,7 @@ def machine(ref: inputs.Ref, services: Here, caller: Caller) -> MachineView:
 def set_machine(ref: inputs.Ref, body: SetMachine, services: Here,
                 caller: Caller) -> MachineView:
     """Holds until the machine's own file says something new."""
-    ranges = None if body.bandwidth is None else tuple(r.range() for r in body.bandwidth)
+    ranges = None if body.bandwidth is None else tuple(r.to_domain() for r in body.bandwidth)
     return services.machines.set(caller, ref, max_tasks=body.max_tasks,
                                  transfer_buffer=body.transfer_buffer,
                                  time_zone=body.time_zone, bandwidth=ranges)

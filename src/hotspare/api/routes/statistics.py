@@ -18,6 +18,7 @@ from ...services.pruning import LIMITS, History
 from ...services.statistics import MOST_DAYS, days_file
 from ...services.statistics_views import RuleStatistics, ScopeStatistics
 from .. import inputs
+from ..base import Input
 from ..session import Caller, Here
 
 router = APIRouter(tags=["statistics"])
@@ -103,7 +104,7 @@ def _days(name: str) -> Any:
     return Field(None, ge=smallest, le=largest)
 
 
-class SetHistory(inputs.Input):
+class SetHistory(Input):
     """What is null stays as it is."""
 
     task_days: int | None = _days("task_days")

@@ -21,7 +21,7 @@ LONGEST_WAIT_S = 60.0
 @router.get("/tasks", operation_id="list_tasks", response_model=Page[TaskView], responses=CSV)
 def tasks(services: Here, caller: Caller, limit: inputs.Limit = 100,
           cursor: inputs.Cursor = None,
-          rule: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
+          rule: inputs.Wanted = None,
           state: Literal["live", "queued", "dispatched", "running", "ended"] | None = None,
           form: Annotated[Literal["json", "csv"], Query(
               alias="format", description="csv: all of them, with the seconds of each step")

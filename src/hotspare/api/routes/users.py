@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from ... import __version__
 from ...domain.errors import GiveUp
 from ...services.views import AuditView, Page, SessionView, UserView
 from .. import inputs
+from ..errors import Responses, responses
 from ..session import Caller, Here, Token
 
+public = APIRouter()
+"""Needs no token."""
 router = APIRouter()
+PEM: Responses = {200: {"content": {"text/plain": {}}}}
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class Me:
     role: str
 
 
-@router.get("/health", tags=["server"], operation_id="health")
+@public.get("/health", tags=["server"], operation_id="health")
 def health() -> Health:
     return Health("ok", __version__)
 
 
-@router.get("/ca", tags=["server"], operation_id="ca", response_class=PlainTextResponse)
+@public.get("/ca", tags=["server"], operation_id="ca", response_class=Response,
+            responses=PEM | responses(404))
 def ca(request: Request) -> PlainTextResponse:
     """The certificate of the CA to pin. Compare its fingerprint before you trust it."""
     pem = request.app.state.ca_pem
@@ -42,7 +47,7 @@ def ca(request: Request) -> PlainTextResponse:
     return PlainTextResponse(pem)
 
 
-@router.post("/login", tags=["session"], operation_id="login")
+@public.post("/login", tags=["session"], operation_id="login", responses=responses(401, 429))
 def login(body: inputs.Login, request: Request, services: Here) -> SessionView:
     address = request.client.host if request.client else ""
     return services.users.login(body.user, body.password, address)

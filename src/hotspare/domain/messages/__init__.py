@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -36,10 +37,16 @@ class Text:
 
 
 class _Lenient(Formatter):
-    """A field that is missing shows as its name: a message must never fail to be shown."""
+    """A field that is missing shows as its name: a message must never fail to be shown.
+    ``{until:time}`` shows seconds since the epoch as a time of UTC."""
 
     def get_value(self, key: int | str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         return kwargs.get(str(key), f"<{key}>")
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if format_spec == "time" and isinstance(value, int | float) and abs(value) < 2**37:
+            return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
+        return super().format_field(value, "" if format_spec == "time" else format_spec)
 
 
 def areas(package: str = __name__) -> dict[str, dict[str, Text]]:

@@ -1,7 +1,7 @@
 """Texts of the codes of the database and of its care: backup, restore, move, rebuild."""
 
 from . import Text
-from .service import FAILURE, INPUT, MISSING, STATE, UNREACHABLE
+from .service import FAILURE, INPUT, MISSING, SPACE, STATE, UNREACHABLE
 
 TEXTS: dict[str, Text] = {
     "store.url": Text(
@@ -12,6 +12,21 @@ TEXTS: dict[str, Text] = {
         "The database cannot be reached, or broke the connection off: {detail}.",
         "Look at the state of PostgreSQL. What runs goes on, and is stored when it is back.",
         UNREACHABLE),
+    "store.shared": Text(
+        "Another control server works with the database.",
+        "End it first, on whatever host it runs: one control server works with a database.",
+        UNREACHABLE),
+    "store.busy": Text("All connections to the database are in use.",
+                       "Try again in a moment.", UNREACHABLE),
+    "store.full": Text(
+        "The file system of the database is full: {detail}.",
+        "Free some space there. Nothing that was stored is lost.", SPACE),
+    "store.trouble": Text(
+        "The database's file cannot be used now: {detail}.",
+        "Look at its file system, its rights, and what else has it open: hotspare doctor",
+        UNREACHABLE),
+    "store.file": Text("The database's file {path} cannot be made: {why}.",
+                       "Look at the directory and its rights.", INPUT),
     "store.value": Text("The database does not take a value: {detail}.",
                         "Shorten it, or leave out its unusual characters.", INPUT),
     "store.password-in-url": Text(
@@ -78,6 +93,9 @@ TEXTS: dict[str, Text] = {
         "to this one works; replicating does not.", "Delete this rule when it is not needed."),
     "rebuild.elsewhere": Text(
         "The storage {storage} has a copy of the rule's replica; it was not looked at."),
+    "rebuild.busy": Text(
+        "A task of the rule was under way, so its replica was not read.",
+        "Run hotspare admin rebuild again when it has ended.", STATE),
     "rebuild.adopted": Text(
         "The target has newer restore points than the database: {found} instead of {known}."),
     "rebuild.standing": Text("The replica runs as {name}, on the restore point {point}."),

@@ -20,11 +20,18 @@ TEXTS: dict[str, Text] = {
         "Two bandwidth ranges overlap at {time} on day {day} of the week.",
         "Give each time one limit only.", 2),
     "pause.rule": Text(
-        "Paused by a bandwidth range of the rule. What was transferred is kept.",
+        "Paused until {until:time} by a bandwidth range of the rule. What was transferred is kept.",
         "To go on now, change the rule's bandwidth ranges."),
     "pause.machine": Text(
-        "Paused by a bandwidth range of the DR machine. What was transferred is kept.",
+        "Paused until {until:time} by a bandwidth range of the DR machine. What was transferred is "
+        "kept.",
         "To go on now, change the DR machine's bandwidth ranges."),
+    "pause.rule-no-end": Text(
+        "Paused without an end by the rule's bandwidth ranges. What was transferred is kept.",
+        "To go on, change the rule's bandwidth ranges."),
+    "pause.machine-no-end": Text(
+        "Paused without an end by the DR machine's bandwidth ranges. What was transferred is kept.",
+        "To go on, change the DR machine's bandwidth ranges."),
     "pause.over": Text("The pause is over, the task goes on."),
     "source.paused-too-long": Text(
         "The consistent instant at the source is not kept for so long a pause."),

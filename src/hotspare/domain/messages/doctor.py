@@ -4,6 +4,9 @@ from . import Text
 
 TEXTS: dict[str, Text] = {
     "doctor.failed": Text("The check itself failed: {error}.", "Report it with this line."),
+    "doctor.hangs": Text(
+        "The check did not end within {seconds} s.",
+        "Something that it looks at hangs: a mount (NFS), a name server, a disk. See dmesg."),
     "doctor.module": Text("{module} is there."),
     "doctor.module-missing": Text(
         "Python's module {module} is missing.",
@@ -61,6 +64,9 @@ TEXTS: dict[str, Text] = {
         "{path}, which clients and DR machines have pinned, has ended.",
         "Delete the folder tls, restart, and enrol all DR machines anew."),
     "doctor.answers": Text("{url} answers."),
+    "doctor.no-answer": Text(
+        "A server runs on the state directory, but {url} does not answer: {error}.",
+        "Look at its log (journalctl -u hotspare), then restart it."),
     "doctor.port-free": Text("{listen} is free; no server runs."),
     "doctor.port-taken": Text("No server of ours runs, and {listen} cannot be used: {error}.",
                               "End what has the port (ss -ltnp), or start with another --listen."),
@@ -77,11 +83,20 @@ TEXTS: dict[str, Text] = {
     "doctor.clock-unknown": Text("Whether the clock is kept right cannot be told here."),
     "doctor.kvm": Text("KVM works."),
     "doctor.no-kvm": Text("There is no /dev/kvm; only a hypervisor host needs it."),
+    "doctor.kvm-rights": Text(
+        "Whether KVM works cannot be told: this user may not open /dev/kvm.",
+        "Nothing to do when no guest runs on this machine; else run once, as root: "
+        "hotspare doctor"),
     "doctor.kvm-hangs": Text(
         "/dev/kvm is there, but hangs or is far too slow: it did not do 30 ms of work in "
         "{seconds} s.",
-        "Guests on this machine would hang: use <domain type='qemu'>, or mend the nested "
-        "virtualisation of the machine below."),
-    "doctor.kvm-unusable": Text("/dev/kvm cannot be used: {error}.",
-                                "If guests run on this machine: add the user to the group kvm."),
+        "Guests on this machine would hang: mend the nested virtualisation of the machine below. "
+        "Until then unload the module kvm_intel or kvm_amd: while /dev/kvm is there, libvirt "
+        "tries it anew at each start of QEMU, which makes every receiver and failover here some "
+        "20 s slower."),
+    "doctor.kvm-unusable": Text(
+        "/dev/kvm cannot be used: {error}.",
+        "Guests on this machine run emulated, slowly. While /dev/kvm is there, libvirt tries it "
+        "anew at each start of QEMU, which makes every receiver and failover here some 20 s "
+        "slower: turn virtualisation on in the firmware, or unload kvm_intel or kvm_amd."),
 }

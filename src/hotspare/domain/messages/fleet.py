@@ -32,6 +32,19 @@ TEXTS: dict[str, Text] = {
         "it.",
         "Enrol the machine again: hotspare machine enrol NAME on the server, then hotspare worker "
         "--enrol CODE here.", AUTH),
+    "link.twice": Text(
+        "Another process speaks for the DR machine {name}, from {address}: one of the two runs on "
+        "a copy of its state directory.",
+        "End the copy and delete its state directory. To make it a DR machine of its own, enrol it "
+        "under another name: hotspare machine enrol NAME", AUTH),
+    "link.address": Text(
+        "{url} is not the address of a control server.", "Use --server https://HOST:8443.", INPUT),
+    "link.name": Text(
+        "The control server's certificate is not for the name in {url}: {why}.",
+        "Use one of its names, or start the server with --name HOST as well.", INPUT),
+    "link.untrusted": Text(
+        "{url} is not the control server that this DR machine was enrolled at: {why}.",
+        "Is the address right? If the server was set up anew, enrol this machine again.", AUTH),
     "link.too-old": Text(
         "This DR machine speaks version {found} of the link; the control server needs {oldest} "
         "to {newest}.",
@@ -45,6 +58,18 @@ TEXTS: dict[str, Text] = {
                       UNREACHABLE),
     "server.stopping": Text("The control server is about to end.", "Try again in a moment.",
                             UNREACHABLE),
+    "worker.outbox": Text(
+        "The reports of running tasks cannot be written to {path}: {why}.",
+        "Make room there; the tasks wait and then go on by themselves.", SPACE),
+    "worker.state-dir-full": Text(
+        "The state directory {directory} has less than {needed} MiB free.", "Make room there.",
+        SPACE),
+    "worker.temp-dir-shared": Text(
+        "Another DR machine works in the temporary directory {path}.",
+        "Give each its own: temp_dir in worker.toml, or --temp-dir.", STATE),
+    "link.too-large": Text(
+        "The report {call} has {size} bytes, and the control server takes {largest}.",
+        "Does the platform list more machines than one control server is made for?", UNSUPPORTED),
     "link.call": Text("The report {call} is not known.", "", INPUT),
     "link.report-refused": Text(
         "The control server refused the report {call} of task {task}: {error}"),

@@ -47,9 +47,6 @@ TEXTS: dict[str, Text] = {
                           "It is written in TOML; see packaging/worker.toml.example.", INPUT),
     "config.old-name": Text("{path}: {key} has a new name.", "Write {new} instead of {key}.",
                             INPUT),
-    "config.server-setting": Text(
-        "{path}: {key} is a setting of the control server, for all DR machines.",
-        "Remove it here, and run: hotspare settings set {key} N", INPUT),
     "config.unknown": Text("{path}: there is no setting {key}.", "Known: {known}.", INPUT),
     "config.value": Text("{path}: {key} cannot be {value}.",
                          "See packaging/worker.toml.example.", INPUT),

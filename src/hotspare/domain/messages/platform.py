@@ -126,7 +126,7 @@ TEXTS: dict[str, Text] = {
         "Look at the service qemu-guest-agent inside the machine."),
     "checkpoint.off": Text(
         "The checkpoint {checkpoint} stays until its machine runs: only QEMU can remove it.",
-        "Nothing is to be done; a later run removes it."),
+        "A later run removes it; before the end of the rule, start the machine."),
     "disk.bus": Text(
         "The disk {disk} is attached to the bus {bus}, which is not supported.",
         "Use virtio, scsi, sata, ide or usb.", exit=8),

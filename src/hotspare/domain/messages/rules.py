@@ -28,7 +28,8 @@ TEXTS: dict[str, Text] = {
         "Look at it again (hotspare rule show {name}), then edit it.", STATE),
     "rule.placed": Text(
         "The rule {name} has begun to make its replica: {fields} cannot be changed any more.",
-        "Make a new rule for the new place; delete this one first, or keep its replica.", STATE),
+        "Delete this rule, with or without its replica, and make a new one for the new place.",
+        STATE),
     "rule.machine-moves": Text(
         "The DR machine of a rule is not a setting that is edited.",
         "Run: hotspare rule move {name} --machine MACHINE", INPUT),
@@ -51,6 +52,7 @@ TEXTS: dict[str, Text] = {
     # --- groups, templates ---------------------------------------------------------------------
     "group.not-found": Text("There is no group {name}.", "Run: hotspare group list", MISSING),
     "group.exists": Text("There is a group {name} already.", "Choose another name.", STATE),
+    "group.twice": Text("The machine {vm} is named twice.", "Name each machine once.", INPUT),
     "template.not-found": Text("There is no template {name}.", "Run: hotspare template list",
                                MISSING),
     "template.exists": Text("There is a template {name} already.",

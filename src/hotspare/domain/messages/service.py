@@ -28,6 +28,8 @@ TEXTS: dict[str, Text] = {
                           "See /api/v1/openapi.json for what there is.", MISSING),
     "api.method": Text("This address does not know the method {method}.",
                        "See /api/v1/openapi.json for what it knows.", INPUT),
+    "api.media-type": Text("The content type of the body is \"{found}\", not application/json.",
+                           "Send JSON, with the header Content-Type: application/json.", INPUT),
     "api.unexpected": Text(
         "The server failed unexpectedly (reference {reference}).",
         "Look for the reference in the server's log, and report it.", FAILURE),
@@ -76,8 +78,7 @@ TEXTS: dict[str, Text] = {
     "rule.duplicate": Text(
         "The machine {vm} of {platform} is protected already, by the rule {rule}.",
         "Use that rule, or delete it first.", STATE),
-    "rule.fields": Text("Several settings are not right: {summary}.",
-                        "Correct the named settings.", INPUT),
+    "rule.fields": Text("Several settings are not right: {summary}.", "{help}", INPUT),
     "rule.replica-name-taken": Text(
         "The replica's name {replica} is taken at {platform} (rule: {by}).",
         "Choose another one with --replica-name.", STATE),
@@ -88,7 +89,8 @@ TEXTS: dict[str, Text] = {
         "Wait until it ended, or stop it first: hotspare rule stop", STATE),
     "rule.not-stoppable": Text(
         "The rule's task ({kind}) cannot be stopped.", "Wait until it ended.", STATE),
-    "rule.not-running": Text("The rule {name} is not running.", "", STATE),
+    "rule.not-running": Text("The rule {name} is not running, nor is its schedule on.",
+                             "To run it: hotspare rule start {name}", STATE),
     "rule.machine-down": Text(
         "The rule's DR machine {machine} does not answer.",
         "Start the DR machine's service, then try again.", STATE),
@@ -101,7 +103,8 @@ TEXTS: dict[str, Text] = {
     "rule.point-stands": Text(
         "The rule {name} stands on point {stands}, not on point {point}.",
         "Leave the point out to keep what runs, or undo first: hotspare undo {name}", STATE),
-    "rule.not-failed-over": Text("The rule {name} is not in a temporary failover.", "", STATE),
+    "rule.not-failed-over": Text("The rule {name} is not in a temporary failover.",
+                                 "To run from its replica: hotspare failover {name}", STATE),
     "rule.in-temporary-failover": Text(
         "The rule {name} is in a temporary failover, on point {point}.",
         "Undo it first: hotspare undo {name}", STATE),
@@ -117,8 +120,10 @@ TEXTS: dict[str, Text] = {
                              UNSUPPORTED),
     "storage.unknown": Text("There is no storage {storage} on {platform}.",
                             "Known there: {known}.", MISSING),
-    "storage.unusable": Text("The storage {storage} on {platform} cannot be used: {reason}", "",
-                             UNSUPPORTED),
+    "storage.unusable": Text("The storage {storage} on {platform} cannot be used: {reason}",
+                             "{help}", UNSUPPORTED),
+    "network.unusable": Text("The network {network} on {platform} cannot be used: {reason}",
+                             "{help}", STATE),
     "network.unknown": Text("There is no network {network} on {platform}.",
                             "Known there: {known}.", MISSING),
     "rule.no-such-point": Text("The rule {rule} has no restore point {point}.",

@@ -99,13 +99,28 @@ TEXTS: dict[str, Text] = {
         "The disks of {name} are files of its own now: nothing of the replica lies below them."),
     "permanent.points-deleted": Text("The restore points were deleted ({count})."),
     "permanent.points-stay": Text(
-        "The restore points could not be deleted ({error}). The machine does not need them.",
+        "The restore points could not be deleted: {reason} The machine does not need them.",
         "Delete what begins with {prefix} in storage {storage}."),
     "permanent.done": Text("{name} is a machine of its own. The rule is closed."),
     "remove.source-swept": Text("Removed {count} of our objects from the source."),
-    "remove.source-unreachable": Text(
-        "The source cannot be cleaned up ({error}).",
-        "Delete checkpoints and files there whose names begin with {prefix}."),
+    "remove.stuck": Text("Some of it cannot be removed: {what}."),
+    "remove.source-unclean": Text(
+        "The source cannot be cleaned up: {reason}",
+        "Mend that, then delete the rule again. If the source is gone for ever: hotspare rule "
+        "delete {name} --force. Checkpoints and files whose names begin with {prefix} then stay "
+        "there."),
+    "remove.target-unclean": Text(
+        "The target cannot be cleaned up: {reason}",
+        "Mend that, then delete the rule again. If the target is gone for ever: hotspare rule "
+        "delete {name} --force. Volumes in {storage} whose names begin with {prefix} then stay "
+        "there."),
+    "remove.source-left": Text(
+        "The source was not cleaned up: {reason} Checkpoints and files there whose names begin "
+        "with {prefix} stay until you delete them."),
+    "remove.target-left": Text(
+        "The target was not cleaned up: {reason} Volumes in {storage} there whose names begin "
+        "with {prefix} stay until you delete them, or take the replica over with: hotspare admin "
+        "rebuild"),
     "remove.replica-deleted": Text("The replica with its restore points was deleted ({count})."),
     "remove.replica-kept": Text("The replica stays at the target."),
 }

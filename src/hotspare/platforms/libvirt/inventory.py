@@ -99,7 +99,8 @@ class LibvirtInventory:
                 yield place
         for name, active in networks:
             yield Place("network", name, host, usable=active,
-                        reason="" if active else "network.inactive")
+                        reason="" if active else "network.inactive",
+                        fields={} if active else {"network": name})
 
     @staticmethod
     def _networks(conn: Any) -> list[tuple[str, bool]]:
@@ -124,7 +125,9 @@ class LibvirtInventory:
             raise translate(error) from error
         reason = "storage.type" if kind not in FILE_POOLS else "" if active else "storage.inactive"
         return Place("storage", name, host, free=int(free) if active else None,
-                     capacity=int(capacity) if active else None, usable=not reason, reason=reason)
+                     capacity=int(capacity) if active else None, usable=not reason, reason=reason,
+                     fields={"storage": name, "kind": kind,
+                             "usable": ", ".join(sorted(FILE_POOLS))} if reason else {})
 
     def replicas(self) -> Iterator[ReplicaRef]:
         for place in self.places():

@@ -9,6 +9,15 @@ TEXTS: dict[str, Text] = {
     "store.unavailable": Text(
         "连接不上数据库，或连接被它断开：{detail}。",
         "请检查 PostgreSQL 的状态。正在运行的任务会继续，数据库恢复后再保存结果。"),
+    "store.shared": Text("另一台控制机正在使用该数据库。",
+                         "请先停止它，无论它在哪台主机上：一个数据库只能由一台控制机使用。"),
+    "store.busy": Text("数据库的所有连接都在使用中。", "请稍后重试。"),
+    "store.full": Text("数据库所在的文件系统已满：{detail}。",
+                       "请在那里释放空间。已保存的内容没有丢失。"),
+    "store.trouble": Text(
+        "数据库文件现在不能使用：{detail}。",
+        "请检查它所在的文件系统、它的权限，以及还有什么程序打开了它：hotspare doctor"),
+    "store.file": Text("不能建立数据库文件 {path}：{why}。", "请检查该目录及其权限。"),
     "store.value": Text("数据库不接受某个值：{detail}。", "请缩短它，或去掉其中不常见的字符。"),
     "store.password-in-url": Text(
         "命令行上的地址含有密码，本机的所有用户都能读到。",
@@ -57,6 +66,8 @@ TEXTS: dict[str, Text] = {
         "虚机 {vm} 由规则 {other} 保护，其副本更新。可以切换到本规则的副本，但不能复制。",
         "若不需要，请删除本规则。"),
     "rebuild.elsewhere": Text("存储 {storage} 中有该规则副本的拷贝；没有采用它。"),
+    "rebuild.busy": Text("规则有任务正在进行，因此没有读取它的副本。",
+                         "请在任务结束后再次执行 hotspare admin rebuild。"),
     "rebuild.adopted": Text("目标端的恢复点比数据库中的新：是 {found}，而不是 {known}。"),
     "rebuild.standing": Text("副本正以 {name} 的名称在恢复点 {point} 上运行。"),
     "rebuild.source-found": Text("该虚机位于平台 {platform}。"),

@@ -4,6 +4,9 @@ from .. import Text
 
 TEXTS: dict[str, Text] = {
     "doctor.failed": Text("检查本身失败：{error}。", "请附上此行报告问题。"),
+    "doctor.hangs": Text(
+        "检查未能在 {seconds} 秒内结束。",
+        "它所查看的某个对象没有响应：挂载（NFS）、域名服务器或磁盘。请查看 dmesg。"),
     "doctor.module": Text("已安装 {module}。"),
     "doctor.module-missing": Text(
         "缺少 Python 模块 {module}。",
@@ -53,6 +56,9 @@ TEXTS: dict[str, Text] = {
     "doctor.ca-ended": Text("客户端和灾备机所信任的 {path} 已到期。",
                             "请删除 tls 目录，重新启动，并重新登记所有灾备机。"),
     "doctor.answers": Text("{url} 有响应。"),
+    "doctor.no-answer": Text(
+        "状态目录上有控制机在运行，但 {url} 没有响应：{error}。",
+        "请查看它的日志（journalctl -u hotspare），然后重新启动它。"),
     "doctor.port-free": Text("{listen} 空闲；没有控制机在运行。"),
     "doctor.port-taken": Text("没有控制机在运行，而 {listen} 不能使用：{error}。",
                               "请结束占用该端口的程序（ss -ltnp），或用另一个 --listen 启动。"),
@@ -69,9 +75,17 @@ TEXTS: dict[str, Text] = {
     "doctor.clock-unknown": Text("这里无法得知时钟是否被校准。"),
     "doctor.kvm": Text("KVM 工作正常。"),
     "doctor.no-kvm": Text("没有 /dev/kvm；只有运行虚机的主机需要它。"),
+    "doctor.kvm-rights": Text(
+        "无法得知 KVM 是否可用：当前用户不能打开 /dev/kvm。",
+        "若没有虚机在本机运行，则无需处理；否则请以 root 执行一次：hotspare doctor"),
     "doctor.kvm-hangs": Text(
         "有 /dev/kvm，但它没有响应或太慢：{seconds} 秒内没有做完 30 毫秒的工作。",
-        "本机上的虚机会卡住：请使用 <domain type='qemu'>，或修复下层机器的嵌套虚拟化。"),
-    "doctor.kvm-unusable": Text("/dev/kvm 不能使用：{error}。",
-                                "若虚机在本机运行：请把用户加入 kvm 组。"),
+        "本机上的虚机会卡住：请修复下层机器的嵌套虚拟化。在此之前请卸载 kvm_intel 或 kvm_amd "
+        "模块：只要 /dev/kvm 存在，libvirt 每次启动 QEMU 都会重新试用它，每个接收端和每次切换会因此"
+        "慢约 20 秒。"),
+    "doctor.kvm-unusable": Text(
+        "/dev/kvm 不能使用：{error}。",
+        "本机上的虚机以软件模拟运行，速度很慢。只要 /dev/kvm 存在，libvirt 每次启动 QEMU "
+        "都会重新试用它，每个接收端和每次切换会因此慢约 20 秒：请在固件中打开虚拟化，或卸载 "
+        "kvm_intel 或 kvm_amd。"),
 }

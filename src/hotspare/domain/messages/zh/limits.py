@@ -38,9 +38,6 @@ TEXTS: dict[str, Text] = {
     "config.syntax": Text("文件 {path} 有误：{why}。",
                           "该文件为 TOML 格式，参见 packaging/worker.toml.example。"),
     "config.old-name": Text("{path}：{key} 已改名。", "请将 {key} 写作 {new}。"),
-    "config.server-setting": Text(
-        "{path}：{key} 是控制机的设置，对所有灾备机有效。",
-        "请在此处删除该项，并执行：hotspare settings set {key} N"),
     "config.unknown": Text("{path}：没有名为 {key} 的设置。", "可用的设置：{known}。"),
     "config.value": Text("{path}：{key} 不能是 {value}。", "参见 packaging/worker.toml.example。"),
 }

@@ -115,7 +115,7 @@ TEXTS: dict[str, Text] = {
         "请检查虚机内的 qemu-guest-agent 服务。"),
     "checkpoint.off": Text(
         "检查点 {checkpoint} 会保留到其虚机运行为止：只有 QEMU 能移除它。",
-        "无需处理；以后的运行会移除它。"),
+        "以后的运行会移除它；要结束规则，请先启动虚机。"),
     "disk.bus": Text(
         "磁盘 {disk} 连接在 {bus} 总线上，不支持这种总线。",
         "请使用 virtio、scsi、sata、ide 或 usb。"),

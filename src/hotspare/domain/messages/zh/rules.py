@@ -19,7 +19,7 @@ TEXTS: dict[str, Text] = {
                         "请重新查看（hotspare rule show {name}）后再修改。", 4),
     "rule.placed": Text(
         "规则 {name} 已开始创建目标虚机：{fields} 不能再修改。",
-        "请为新的位置新建规则；先删除此规则，或保留它的目标虚机。", 4),
+        "请删除此规则（目标虚机可删除或保留），再为新的位置新建规则。", 4),
     "rule.machine-moves": Text("规则的灾备机不能通过修改设置来更换。",
                                "请执行：hotspare rule move {name} --machine MACHINE", 2),
     "rule.edited-by": Text("规则已由 {user} 修改：{fields}。"),
@@ -36,6 +36,7 @@ TEXTS: dict[str, Text] = {
         "请清理空间，或另选目录：hotspare rule edit RULE --temp-dir PATH", 7),
     "group.not-found": Text("没有规则组 {name}。", "请执行：hotspare group list", 3),
     "group.exists": Text("已有规则组 {name}。", "请使用其他名称。", 4),
+    "group.twice": Text("虚机 {vm} 被选择了两次。", "每台虚机只需选择一次。", 2),
     "template.not-found": Text("没有模板 {name}。", "请执行：hotspare template list", 3),
     "template.exists": Text("已有模板 {name}。", "请使用其他名称，或先删除该模板。", 4),
     "platform.address-in-use": Text("任务 {task} 正在使用平台 {name}。",

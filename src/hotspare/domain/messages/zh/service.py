@@ -21,6 +21,9 @@ TEXTS: dict[str, Text] = {
         "此地址没有内容：{path}。", "可用地址见 /api/v1/openapi.json。"),
     "api.method": Text(
         "此地址不支持方法 {method}。", "支持的方法见 /api/v1/openapi.json。"),
+    "api.media-type": Text(
+        "请求正文的类型为“{found}”，而不是 application/json。",
+        "请发送 JSON，并带上请求头 Content-Type: application/json。"),
     "api.unexpected": Text(
         "控制机发生意外错误（编号 {reference}）。", "请在控制机的日志中查找该编号，并报告此问题。"),
     # --- 登录 ----------------------------------------------------------------------------------
@@ -53,7 +56,7 @@ TEXTS: dict[str, Text] = {
     "rule.exists": Text("已有名为 {name} 的规则。", "请另取名称。"),
     "rule.duplicate": Text(
         "{platform} 的虚机 {vm} 已由规则 {rule} 复制。", "请使用该规则，或先将其删除。"),
-    "rule.fields": Text("有多项设置不正确：{summary}。", "请更正所列设置。"),
+    "rule.fields": Text("有多项设置不正确：{summary}。", "{help}"),
     "rule.replica-name-taken": Text(
         "目标虚机的名称 {replica} 在 {platform} 上已被占用（规则：{by}）。",
         "请用 --replica-name 另取名称。"),
@@ -62,7 +65,8 @@ TEXTS: dict[str, Text] = {
         "该规则有任务正在进行（{kind}）。",
         "请等待其结束，或先停止：hotspare rule stop"),
     "rule.not-stoppable": Text("该规则的任务（{kind}）不能停止。", "请等待其结束。"),
-    "rule.not-running": Text("规则 {name} 没有运行。"),
+    "rule.not-running": Text("规则 {name} 没有运行，其计划也未启用。",
+                             "如需运行：hotspare rule start {name}"),
     "rule.machine-down": Text(
         "规则的灾备机 {machine} 没有应答。", "请启动该灾备机的服务，然后重试。"),
     "rule.no-point": Text(
@@ -72,7 +76,8 @@ TEXTS: dict[str, Text] = {
     "rule.point-stands": Text(
         "规则 {name} 当前处于恢复点 {stands}，而不是恢复点 {point}。",
         "不指定恢复点即保留正在运行的虚机，或者先撤销切换：hotspare undo {name}"),
-    "rule.not-failed-over": Text("规则 {name} 未处于临时切换。"),
+    "rule.not-failed-over": Text("规则 {name} 未处于临时切换。",
+                                 "如需从目标虚机运行：hotspare failover {name}"),
     "rule.in-temporary-failover": Text(
         "规则 {name} 处于临时切换，使用恢复点 {point}。",
         "请先撤销切换：hotspare undo {name}"),
@@ -86,7 +91,8 @@ TEXTS: dict[str, Text] = {
         "请用标识指定：hotspare platform vms {platform}"),
     "vm.unprotectable": Text("虚机 {vm} 不能复制：{reason}", "{help}"),
     "storage.unknown": Text("{platform} 上没有存储 {storage}。", "已知的存储：{known}。"),
-    "storage.unusable": Text("{platform} 上的存储 {storage} 不能使用：{reason}"),
+    "storage.unusable": Text("{platform} 上的存储 {storage} 不能使用：{reason}", "{help}"),
+    "network.unusable": Text("{platform} 上的网络 {network} 不能使用：{reason}", "{help}"),
     "network.unknown": Text("{platform} 上没有网络 {network}。", "已知的网络：{known}。"),
     "rule.no-such-point": Text("规则 {rule} 没有恢复点 {point}。", "现有恢复点：{known}。"),
     # --- 任务 ----------------------------------------------------------------------------------

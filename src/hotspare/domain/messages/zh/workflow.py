@@ -80,13 +80,24 @@ TEXTS: dict[str, Text] = {
     "permanent.kept": Text("{name} 的磁盘现已是其自身的文件，不再依赖副本。"),
     "permanent.points-deleted": Text("已删除恢复点（{count}）。"),
     "permanent.points-stay": Text(
-        "无法删除恢复点（{error}）。虚机不再需要它们。",
+        "无法删除恢复点：{reason}虚机不再需要它们。",
         "请删除存储 {storage} 中名称以 {prefix} 开头的内容。"),
     "permanent.done": Text("{name} 已成为独立的虚机，规则已关闭。"),
     "remove.source-swept": Text("已从源端清除我们的 {count} 个对象。"),
-    "remove.source-unreachable": Text(
-        "无法清理源端（{error}）。",
-        "请在源端删除名称以 {prefix} 开头的检查点和文件。"),
+    "remove.stuck": Text("部分内容无法删除：{what}。"),
+    "remove.source-unclean": Text(
+        "无法清理源端：{reason}",
+        "请排除该问题后再次删除规则。如果源端已永久丢失：hotspare rule delete {name} --force。"
+        "源端名称以 {prefix} 开头的检查点和文件将会保留。"),
+    "remove.target-unclean": Text(
+        "无法清理目标端：{reason}",
+        "请排除该问题后再次删除规则。如果目标端已永久丢失：hotspare rule delete {name} --force。"
+        "存储 {storage} 中名称以 {prefix} 开头的卷将会保留。"),
+    "remove.source-left": Text(
+        "源端未被清理：{reason} 名称以 {prefix} 开头的检查点和文件会保留在源端，直到您将其删除。"),
+    "remove.target-left": Text(
+        "目标端未被清理：{reason} 存储 {storage} 中名称以 {prefix} 开头的卷会保留，直到您将其删除，"
+        "或用 hotspare admin rebuild 接管目标虚机。"),
     "remove.replica-deleted": Text("目标虚机及其恢复点已删除（{count}）。"),
     "remove.replica-kept": Text("目标虚机保留在目标端。"),
 }

@@ -209,6 +209,20 @@ def _columns() -> None:
     op.drop_column("task", "reason")
     op.drop_column("rule", "flat_limit")
     op.drop_column("rule", "interval_s")
+    _seal("log", "audit")
+
+
+def _seal(*tables: str) -> None:
+    """What was written is never changed, by whatever program; pruning may delete it."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    if not sqlite:                  # it stays when the tables are dropped
+        op.execute("CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger"
+                   " LANGUAGE plpgsql AS $$"
+                   " BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$")
+    for table in tables:
+        op.execute(f"CREATE TRIGGER {table}_append_only BEFORE UPDATE ON {table} " + (
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END" if sqlite else
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"))
 
 
 def _carry_over() -> None:

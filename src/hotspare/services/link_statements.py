@@ -1,0 +1,58 @@
+"""The statements of a DR machine's link, made once: building one costs more than running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..store import schema
+from . import queue
+
+LONGEST_PENDING = 200
+"""Queued tasks that a machine is told of, for its own list."""
+
+
+def _with_limits(query: sa.Select[Any]) -> sa.Select[Any]:
+    """Of tasks, with what :func:`_limits` needs of their rules and machines."""
+    t, r, m = schema.task, schema.rule, schema.machine
+    return query.add_columns(
+        r.c.time_zone.label("rule_zone"), r.c.bandwidth.label("rule_ranges"),
+        m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"),
+    ).outerjoin(r, r.c.id == t.c.rule).join(m, m.c.name == t.c.machine)
+
+
+def _mine(state: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Tasks of the machine ``:machine``, but for those of an epoch that has passed."""
+    t, r, p = schema.task, schema.rule, schema.platform
+    return (_with_limits(sa.select(t, r.c.name.label("rule_name"),
+                                   p.c.name.label("platform_name")))
+            .outerjoin(p, p.c.id == t.c.platform)
+            .where(t.c.machine == sa.bindparam("machine"), state,
+                   sa.or_(t.c.rule.is_(None), t.c.epoch == r.c.epoch))
+            .order_by(t.c.priority, t.c.id))
+
+
+BEGUN, QUEUED = _mine(queue.is_begun()), _mine(queue.is_queued()).limit(LONGEST_PENDING)
+REPORTED = sa.select(schema.machine.c.reported).where(
+    schema.machine.c.name == sa.bindparam("machine"))
+_P, _R, _T = schema.platform, schema.rule, schema.task
+PLATFORM = sa.select(_P).where(
+    _P.c.id == sa.bindparam("platform"), _P.c.deleted_at.is_(None), sa.or_(
+        sa.exists().where(_R.c.machine == sa.bindparam("machine"), _R.c.deleted_at.is_(None),
+                          sa.or_(_R.c.source == _P.c.id, _R.c.target == _P.c.id)),
+        sa.exists().where(_T.c.machine == sa.bindparam("machine"), _T.c.platform == _P.c.id,
+                          queue.is_begun())))
+OWNER = sa.select(_R.c.machine).where(_R.c.id == sa.bindparam("rule"), _R.c.deleted_at.is_(None))
+SET_REPORTED = sa.update(schema.machine).where(schema.machine.c.name == sa.bindparam("b_machine"))
+TASK = _with_limits(sa.select(schema.task, schema.rule.c.epoch.label("rule_epoch"))).where(
+    schema.task.c.id == sa.bindparam("b_task"))
+BEGIN_TASK = sa.update(schema.task).where(schema.task.c.id == sa.bindparam("b_task"),
+                                           schema.task.c.state == "dispatched")
+_S = schema.task_step
+_THE_STEP = sa.and_(_S.c.task == sa.bindparam("b_task"), _S.c.name == sa.bindparam("b_name"))
+STEP = sa.select(_S.c.state, _S.c.detail, _S.c.attempts).where(_THE_STEP)
+SET_STEP = sa.update(_S).where(_THE_STEP)
+_OTHERS = _S.alias()
+NEW_STEP = sa.insert(_S).values(position=sa.select(sa.func.count()).select_from(_OTHERS).where(
+    _OTHERS.c.task == sa.bindparam("b_task")).scalar_subquery())
