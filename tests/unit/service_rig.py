@@ -122,6 +122,12 @@ class Player:
                 link.step(task, "clear-snapshot", "running", {})
                 if error is None:
                     link.failover(task, None, {})
+            case "permanent":
+                link.step(task, "clear-snapshot", "running", {})
+                if error is None:
+                    link.adopt(task, ())
+            case "shut-down":
+                link.step(task, "shut-down-source", "running", {})
             case "remove":
                 link.step(task, "clean-source", "running", {})
                 if error is None:
@@ -200,6 +206,10 @@ class Rig:
 
     def run(self, rule: str) -> Any:
         return self.ended(self.services.rules.start(OPERATOR, rule))
+
+    def settled(self, rule: str) -> None:
+        """Wait until no task of the rule is live: one may follow another."""
+        wait_until(lambda: self.services.rules.get(ADMIN, rule).live_task is None)
 
     def state(self, rule: str) -> str:
         return self.services.rules.get(ADMIN, rule).state

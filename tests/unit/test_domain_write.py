@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotspare.domain.errors import Refused
-from hotspare.domain.machine import CpuSpec, DiskSpec, NicSpec, VmDescription
+from hotspare.domain.machine import CpuSpec, DiskSpec, NicSpec, VmDescription, shared_nics
 from hotspare.platforms.libvirt.domain_write import (
     NAMESPACE,
     Host,
@@ -195,3 +195,13 @@ def test_no_name_breaks_out_of_its_element(name: str) -> None:
         return
     assert root.findtext("name") == name
     assert len(root.findall("devices/disk")) == 2
+
+
+def test_cards_that_another_machine_can_meet() -> None:
+    """User networking is a network of the machine's own, at the source and by the mapping."""
+    own, lan, dmz = (NicSpec("52:54:00:00:00:01", kind="user"),
+                     NicSpec("52:54:00:00:00:02", network="lan"),
+                     NicSpec("52:54:00:00:00:03", kind="bridge", network="dmz"))
+    assert shared_nics((own, lan, dmz), {}) == (lan, dmz)
+    assert shared_nics((own, lan, dmz), {"lan": "user"}) == (dmz,)
+    assert shared_nics((own,), {"": "bridge:br0"}) == (own,)

@@ -42,7 +42,7 @@ BUSY = {"code": "worker.temp-dir", "fields": {"directory": "/tmp", "error": "ful
 MACHINES = ("m1", "m2")
 RULES = 3
 HISTORIES = ("new", "ran", "ran", "failed-over")
-OPERATIONS = ("start", "stop", "delete", "failover", "undo")
+OPERATIONS = ("start", "stop", "delete", "failover", "undo", "planned-failover", "permanent")
 
 
 @dataclass
@@ -103,6 +103,10 @@ class Machine:
                 return [step("restore-snapshot"), lambda: link.failover(task, task.point, {})]
             case "undo":
                 return [step("clear-snapshot"), lambda: link.failover(task, None, {})]
+            case "permanent":
+                return [step("clear-snapshot"), points.clear, lambda: link.adopt(task, ())]
+            case "shut-down":
+                return [step("shut-down-source")]
             case _:
                 return [step("clean-source"), lambda: link.adopt(task, ())]
 
@@ -195,9 +199,12 @@ class RuleMachine(RuleBasedStateMachine):
 
     def ask(self, view: Any, operation: str) -> None:
         """It is done exactly when the view says that it can be."""
-        more: dict[str, tuple[Any, ...]] = {"failover": (None,), "delete": (True,)}
+        more: dict[str, tuple[Any, ...]] = {
+            "failover": (None,), "delete": (True,), "planned-failover": (1.0, True),
+            "permanent": (None, view.vm_name)}
+        call = getattr(self.services.rules, operation.removesuffix("-failover"))
         try:
-            getattr(self.services.rules, operation)(OPERATOR, view.id, *more.get(operation, ()))
+            call(OPERATOR, view.id, *more.get(operation, ()))
         except HotspareError as error:
             assert operation not in view.operations, (view.state, operation, str(error))
             assert self.services.rules.get(VIEWER, view.id).state == view.state
@@ -364,6 +371,8 @@ class RuleMachine(RuleBasedStateMachine):
         for row in self.rows():
             if row.own_state == S.TEMPORARY_FAILOVER:
                 self.services.rules.undo(OPERATOR, row.id)
+            elif row.own_state == S.PERMANENT_FAILOVER:
+                self.services.rules.delete(OPERATOR, row.id)
         self.play_out()
         for row in self.rows():
             assert S(row.state) in RESTING, row.state

@@ -219,7 +219,7 @@ def test_failover_and_undo(here: Rig) -> None:
     here.ended(here.services.rules.failover(OPERATOR, rule, None))
     view = here.services.rules.get(VIEWER, rule)
     assert (view.state, view.failover_point) == ("temporary-failover", 1)
-    assert view.operations == ["log", "undo"]
+    assert view.operations == ["log", "undo", "permanent"]
     for call in (here.services.rules.start, here.services.rules.undo.__self__.stop):
         with pytest.raises(Refused):
             call(OPERATOR, rule)
@@ -229,6 +229,78 @@ def test_failover_and_undo(here: Rig) -> None:
     here.ended(here.services.rules.undo(OPERATOR, rule))
     view = here.services.rules.get(VIEWER, rule)
     assert (view.state, view.failover_point, view.enabled) == ("idle", None, True)
+
+
+def test_permanent_from_a_failover_that_stands(here: Rig) -> None:
+    rule = here.rule(interval_s=3600)
+    here.run(rule)
+    here.ended(here.services.rules.failover(OPERATOR, rule, None))
+    refused("rule.confirm", here.services.rules.permanent, OPERATOR, rule, None, "web1")
+    refused("rule.point-stands", here.services.rules.permanent, OPERATOR, rule, 7, "web0")
+    here.player.fail["permanent"] = GiveUp("vm.unknown", vm="x", platform="y")
+    here.ended(here.services.rules.permanent(OPERATOR, rule, None, "web0"))
+    view = here.services.rules.get(VIEWER, rule)
+    assert (view.state, view.failover_point, view.last_result) == (
+        "temporary-failover", 1, "failed"), "it stands as before, and can be undone or tried again"
+    del here.player.fail["permanent"]
+    assert here.ended(here.services.rules.permanent(OPERATOR, rule, 1, " web0 ")).outcome == "ok"
+    view = here.services.rules.get(VIEWER, rule)
+    assert (view.state, view.failover_point, view.enabled, view.next_run_at, view.points) == (
+        "permanent-failover", None, False, None, 0)
+    assert view.operations == ["delete", "log"]
+    for call in (here.services.rules.start, here.services.rules.undo):
+        with pytest.raises(Refused):
+            call(OPERATOR, rule)
+    here.ended(here.services.rules.delete(OPERATOR, rule))
+    assert here.player.begun[-1].arguments["delete_replica"] is False
+
+
+def test_straight_to_permanent_is_a_failover_that_goes_on(here: Rig) -> None:
+    rule = here.rule()
+    here.run(rule)
+    here.run(rule)
+    first = here.services.rules.permanent(OPERATOR, rule, 1, "web0")
+    assert here.ended(first).kind == "failover"
+    here.settled(rule)
+    begun = [(t.kind, t.point) for t in here.player.begun[-2:]]
+    assert begun == [("failover", 1), ("permanent", 1)]
+    assert here.state(rule) == "permanent-failover"
+
+    other = here.rule("r2", "web1")
+    here.run(other)
+    here.player.fail["failover"] = GiveUp("vm.unknown", vm="x", platform="y")
+    here.ended(here.services.rules.permanent(OPERATOR, other, None, "web1"))
+    assert here.state(other) == "finished"
+    assert here.player.begun[-1].kind == "failover", "nothing follows a failover that failed"
+
+
+def test_a_planned_failover_is_a_chain_that_nothing_comes_between(here: Rig) -> None:
+    rule = here.rule(interval_s=3600)
+    here.services.rules.planned(OPERATOR, rule, 5.0, False)
+    here.settled(rule)
+    begun = [(t.kind, t.arguments.get("stage"), t.point) for t in here.player.begun
+             if t.rule is not None]
+    assert begun == [("replicate", "sync", None), ("shut-down", "shut-down", None),
+                     ("replicate", "last-sync", None), ("failover", "failover", 2)]
+    shut_down = next(t for t in here.player.begun if t.kind == "shut-down")
+    assert (shut_down.arguments["grace_s"], shut_down.arguments["power_off"]) == (5.0, False)
+    view = here.services.rules.get(VIEWER, rule)
+    assert (view.state, view.failover_point) == ("temporary-failover", 2)
+    refused("rule.in-temporary-failover", here.services.rules.planned, OPERATOR, rule, 5.0, False)
+
+
+@pytest.mark.parametrize("stage", ["shut-down", "failover"])
+def test_a_planned_failover_that_ends_half_way_says_what_stands(here: Rig, stage: str) -> None:
+    rule = here.rule()
+    here.player.fail[stage] = GiveUp("vm.unknown", vm="x", platform="y")
+    here.services.rules.planned(OPERATOR, rule, 5.0, True)
+    here.settled(rule)
+    view = here.services.rules.get(VIEWER, rule)
+    assert view.last_result == "failed" and view.state in {"stopped", "finished"}
+    said = [line for line in here.services.logs.page(VIEWER, rule=rule).items
+            if line.code.startswith("planned.ended")]
+    assert [(line.code, line.level) for line in said] == [(f"planned.ended-{stage}", "error")]
+    assert "{" not in said[0].message
 
 
 def test_a_failed_failover_returns_to_the_state_before(here: Rig) -> None:

@@ -36,8 +36,8 @@ __all__ = ["BEGUN", "LIVE", "begin", "dispatch", "enqueue", "is_begun", "is_queu
            "move", "refit", "rescheduled", "waits"]
 
 PRIORITY: Final[dict[TaskKind, int]] = {"failover": 10, "undo": 10, "check": 20, "refresh": 20,
-                                        "rebuild": 30, "permanent": 40, "remove": 50,
-                                        "replicate": 100}
+                                        "rebuild": 30, "shut-down": 30, "permanent": 40,
+                                        "remove": 50, "replicate": 100}
 LIVE: Final = ("queued", *BEGUN)
 _T, _S, _R = schema.task, schema.task_step, schema.rule
 _INSERT: Final = sa.insert(_T)
