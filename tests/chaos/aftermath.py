@@ -15,7 +15,7 @@ from hotspare.platforms.libvirt import jobs
 from hotspare.store import schema
 
 from .processes import Api, Machine, marked
-from .stage import Stage, heard
+from .stage import AWAY, Stage, heard
 from .vms import Vm
 from .watch import Reader, Sampler, check_images
 
@@ -29,11 +29,11 @@ def patience(runs: int) -> float:
 
 
 def settle(stage: Stage) -> None:
-    """Everything is up and nothing runs; schedules are off."""
+    """Everything is up, and all rules are stopped where they are."""
     api = Api(stage.server)
 
     def all_live() -> bool:
-        with heard(frozenset({"client.unreachable"})):
+        with heard(AWAY):
             return all(m["live"] for m in api(lambda c: c.machines()))
         return False
 
@@ -41,6 +41,10 @@ def settle(stage: Stage) -> None:
     for rule in stage.vms:
         api(lambda c, rule=rule: c.edit_rule(  # type: ignore[misc]
             rule, {"schedule": None, "bandwidth": []}))
+    for answer in api(lambda c: c.act("stop", list(stage.vms))):
+        error = answer["error"]
+        if error is not None and error["code"] != "rule.not-running":
+            stage.blame(f"{answer['rule']} does not stop: {error}")
     for machine in stage.machines:
         api(lambda c, machine=machine: c.request(  # type: ignore[misc]
             "PATCH", f"/machines/{machine}", body={"max_tasks": 4}))

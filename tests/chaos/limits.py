@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from hotspare.domain.limits import LARGEST_IN_FLIGHT
-from hotspare.services.dispatcher import DEFAULT_PER_HOST
+from hotspare.domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT
 from hotspare.store import Store, schema
 
 DEFAULT_TASKS = 4

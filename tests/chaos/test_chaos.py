@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHORT = Size(rules=8, seconds=40.0, every_s=(10, 20), gap_s=(0.5, 3.0), longest_s=12.0)
 FULL = Size(rules=60, seconds=float(os.environ.get("HOTSPARE_CHAOS_SECONDS", "900")),
-            every_s=(60, 150), gap_s=(2.0, 8.0), longest_s=60.0)
+            every_s=(60, 150), gap_s=(3.0, 9.0), longest_s=60.0)
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def chaos(stage: Stage, mark: str) -> None:
     assert not stage.wrong, "\n".join(stage.wrong)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_one_process_on_sqlite(lab: Lab, tmp_path: Path, seed: str, marked: str) -> None:
     chaos(Stage(lab, tmp_path, SHORT, seed), marked)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_fleet_on_postgresql(lab: Lab, tmp_path: Path, seed: str, marked: str,
                                postgres: Postgres, postgres_url: str) -> None:
     chaos(Stage(lab, tmp_path, SHORT, seed, postgres, postgres_url), marked)

@@ -1,10 +1,7 @@
 """Tiny machines whose whole content is known at any time.
 
 A machine has no operating system; the test writes to its disks from outside: through its QEMU
-while it runs, so that dirty bitmaps see it, and with qemu-io while it is off. Each write is a
-*record* of 4 KiB with a number that grows over all disks of the machine, at a place that follows
-from the number. A record is begun only when the one before is durable. So a copy of the disks is
-of one instant if and only if it holds exactly the records 1 to n for some n.
+while it runs, so that dirty bitmaps see it, and with qemu-io while it is off.
 """
 
 from __future__ import annotations
@@ -27,22 +24,15 @@ import libvirt_qemu
 
 from testbeds.kvm import procs
 
+from .records import RECORD, Records
+
 if TYPE_CHECKING:
     from testbeds.kvm import Lab
 
-RECORD = 4096
-SIZE = 8 << 20
-SLOTS = SIZE // RECORD
-_LINE = 64
-_RUN = 8                        # records on one disk before the next disk's turn
 _WROTE = re.compile(rf"wrote {RECORD}/{RECORD} bytes at offset (\d+)")
 _HMP = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
 
 Format = Literal["qcow2", "raw"]
-
-
-class Wrong(AssertionError):
-    """The content of disks is of no one instant."""
 
 
 class Vm:
@@ -50,9 +40,9 @@ class Vm:
 
     def __init__(self, lab: Lab, name: str, disks: int = 1, fmt: Format = "qcow2",
                  stride: int = 1, written: int = 256) -> None:
-        """``stride`` (odd): slots from one record of a disk to the next. ``written``: records that
-        it is made with."""
-        self.lab, self.name, self.fmt, self.stride = lab, name, fmt, stride
+        """``written``: records that it is made with."""
+        self.lab, self.name, self.fmt = lab, name, fmt
+        self.records = Records(name, disks, stride)
         self.images = [lab.a.storage_dir / f"{name}-{i}.{fmt}" for i in range(disks)]
         self.lock = threading.Lock()
         # when each record was begun, and was durable; record k is at index k - 1
@@ -60,7 +50,7 @@ class Vm:
         self.done: list[float] = [0.0] * written
         self._patterns = lab.dir / "patterns"
         self._patterns.mkdir(mode=0o755, exist_ok=True)
-        for image, content in zip(self.images, self.content(written), strict=True):
+        for image, content in zip(self.images, self.records.content(written), strict=True):
             raw = image.with_suffix(".new")
             raw.write_bytes(content)
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", fmt, raw, image], check=True)
@@ -78,47 +68,6 @@ class Vm:
             "<vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>"
             f"<devices>{disks}<controller type='usb' model='none'/>"
             "<memballoon model='none'/></devices></domain>")
-
-    # --- records -------------------------------------------------------------------------------
-
-    def line(self, record: int) -> bytes:
-        """What a record is made of, over and over."""
-        return f"{self.name:<31.31} {record:>31}\n".encode()
-
-    def place(self, record: int) -> tuple[int, int]:
-        """The disk of a record, and its slot there."""
-        run, rest = divmod(record - 1, _RUN)
-        turn, disk = divmod(run, len(self.images))
-        return disk, (turn * _RUN + rest) * self.stride % SLOTS
-
-    def content(self, records: int) -> list[bytes]:
-        """What the disks hold after the records 1 to ``records``."""
-        disks = [bytearray(SIZE) for _ in self.images]
-        for record in range(max(1, records - (SLOTS + _RUN) * len(disks)), records + 1):
-            disk, slot = self.place(record)
-            disks[disk][slot * RECORD:(slot + 1) * RECORD] = (
-                self.line(record) * (RECORD // _LINE))
-        return [bytes(disk) for disk in disks]
-
-    def records_of(self, disks: Sequence[bytes]) -> int:
-        """n, when the disks hold exactly the records 1 to n. Raises Wrong."""
-        found: dict[tuple[int, int], int] = {}
-        for disk, content in enumerate(disks):
-            if len(content) != SIZE:
-                raise Wrong(f"{self.name}: disk {disk} has {len(content)} bytes")
-            for slot in range(SLOTS):
-                head = content[slot * RECORD:slot * RECORD + _LINE]
-                if head.startswith(self.name.encode()):
-                    found[disk, slot] = int(head[31:])
-        last = max(found.values(), default=0)
-        for disk, (is_, should) in enumerate(zip(disks, self.content(last), strict=True)):
-            for slot in range(SLOTS if is_ != should else 0):
-                at = slice(slot * RECORD, (slot + 1) * RECORD)
-                if is_[at] != should[at]:
-                    raise Wrong(f"{self.name}: the newest record is {last}, and disk {disk} slot "
-                                f"{slot} has {is_[at][:_LINE]!r} instead of "
-                                f"{should[at][:_LINE]!r}")
-        return last
 
     def done_at(self, when: float) -> int:
         """How many records were durable at ``when`` (seconds since the epoch)."""
@@ -141,13 +90,13 @@ class Vm:
         """The command of qemu-io that writes it. One that failed before is begun once."""
         if record > len(self.begun):
             self.begun.append(time.time())
-        pattern.write_bytes(self.line(record))
-        return f"write -f -s {pattern} {self.place(record)[1] * RECORD} {RECORD}"
+        pattern.write_bytes(self.records.line(record))
+        return f"write -f -s {pattern} {self.records.place(record)[1] * RECORD} {RECORD}"
 
     def _landed(self, numbers: Sequence[int], said: str) -> bool:
         """Note which of the records qemu-io says are written; whether all are."""
         wrote = [int(offset) for offset in _WROTE.findall(said)]
-        wanted = [self.place(record)[1] * RECORD for record in numbers]
+        wanted = [self.records.place(record)[1] * RECORD for record in numbers]
         assert wrote == wanted[:len(wrote)], f"a record was written before an earlier one: {said}"
         self.done += [time.time()] * len(wrote)
         return len(wrote) == len(wanted)
@@ -157,7 +106,8 @@ class Vm:
         pattern = self._patterns / self.name
         for record in numbers:
             command = self._begin(record, pattern)
-            device = f"/machine/peripheral/virtio-disk{self.place(record)[0]}/virtio-backend"
+            disk, _ = self.records.place(record)
+            device = f"/machine/peripheral/virtio-disk{disk}/virtio-backend"
             seen = log.stat().st_size
             try:
                 libvirt_qemu.qemuMonitorCommand(domain, f'qemu-io -d {device} "{command}"', _HMP)
@@ -168,7 +118,7 @@ class Vm:
                 return
 
     def _to_the_files(self, numbers: range) -> None:
-        for disk, run in groupby(numbers, lambda record: self.place(record)[0]):
+        for disk, run in groupby(numbers, lambda record: self.records.place(record)[0]):
             records = list(run)
             commands: list[str] = []
             for i, record in enumerate(records):

@@ -24,8 +24,9 @@ from hotspare.store import schema
 
 from .limits import Run, Timeline, over_the_limits
 from .processes import Machine
+from .records import Wrong
 from .stage import Host, Stage
-from .vms import Wrong, read_image
+from .vms import read_image
 
 _T = schema.task
 
@@ -188,7 +189,7 @@ class Reader:
         vm = self.stage.vms[rule]
         where = f"point {point.number} of {rule} ({vm.name}, task {point.task})"
         try:
-            records = vm.records_of(disks)
+            records = vm.records.judge(disks)
         except Wrong as error:
             self.stage.blame(f"{where}: {error}")
             records = -1

@@ -226,6 +226,13 @@ class FakeError:
     (FakeError(42, "Domain not found"), GiveUp, "vm.not-found"),
     (FakeError(84, "Operation not supported: domain has active block job"), Retry,
      "source.busy"),
+    (FakeError(1, "internal error: qemu unexpectedly closed the monitor"), Retry,
+     "platform.qemu-ended"),
+    (FakeError(1, "internal error: process exited while connecting to monitor"), Retry,
+     "platform.qemu-ended"),
+    (FakeError(38, "Unable to write to monitor: Broken pipe"), Retry, "platform.qemu-ended"),
+    (FakeError(1, "internal error: process exited while connecting to monitor: qemu-system-x86_64:"
+                  " -device x: no such device"), GiveUp, "platform.failed"),
     (FakeError(1, "internal error: whatever"), GiveUp, "platform.failed"),
 ])
 def test_translation(error: FakeError, kind: type, code: str) -> None:

@@ -176,6 +176,8 @@ TEXTS: dict[str, Text] = {
     "platform.failed": Text("libvirt failed: {reason}."),
     "platform.no-backup": Text(
         "QEMU on this host cannot run backup jobs.", "Upgrade QEMU and libvirt there.", exit=8),
+    "platform.qemu-ended": Text(
+        "A QEMU on the host ended meanwhile: {reason}.", "See the log of libvirt on the host."),
     "platform.option": Text(
         "The connection's option {option} cannot be {value}.",
         "Give an absolute path without quotes, backslashes, $ and %.", exit=2),

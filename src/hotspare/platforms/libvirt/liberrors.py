@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -38,6 +39,11 @@ _DISK = re.compile(r"disk '([^']+)'")
 _BLOCK_JOB = re.compile(r"active block job|already in a block job|another .*job .*(running|active)"
                         r"|domain backup job is already running", re.IGNORECASE)
 
+# without a reason of QEMU's own behind it: killed, or switched off while libvirt asked it
+_QEMU_GONE = re.compile(r"unexpectedly closed the monitor$|(read from|write to) monitor"
+                        r"|End of file from qemu monitor"
+                        r"|exited while connecting to monitor$", re.IGNORECASE)
+
 _AGENT = {libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED,
           getattr(libvirt, "VIR_ERR_AGENT_COMMAND_TIMEOUT", -1),
           getattr(libvirt, "VIR_ERR_AGENT_COMMAND_FAILED", -1)}
@@ -48,6 +54,11 @@ _MISSING = {libvirt.VIR_ERR_NO_STORAGE_POOL: "storage.not-found",
             libvirt.VIR_ERR_NO_STORAGE_VOL: "volume.not-found",
             libvirt.VIR_ERR_NO_DOMAIN: "vm.not-found",
             libvirt.VIR_ERR_NO_NETWORK: "network.not-found"}
+
+_BY_WORDS: tuple[tuple[re.Pattern[str], Callable[..., HotspareError]], ...] = (
+    (_BLOCK_JOB, partial(Retry, "source.busy", after_s=30)),
+    (_QEMU_GONE, partial(Retry, "platform.qemu-ended", after_s=1)),
+    (_NO_SPACE, partial(OutOfSpace, "host.no-space")))
 
 
 def ssh_fault(text: str, **fields: Any) -> HotspareError | None:
@@ -82,10 +93,9 @@ def translate(error: Any, **fields: Any) -> HotspareError:
         found = _DISK.search(text)
         return TrackingUnusable("tracking.broken", **{"disk": found.group(1) if found else "",
                                                       **fields})
-    if _BLOCK_JOB.search(text):
-        return Retry("source.busy", after_s=30, **fields)
-    if _NO_SPACE.search(text):
-        return OutOfSpace("host.no-space", **fields)
+    for words, fault in _BY_WORDS:
+        if words.search(text):
+            return fault(**fields)
     if (code in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC)
             or (error.get_error_domain() == libvirt.VIR_FROM_RPC and _LOST.search(text))):
         if _NO_RIGHT.search(text):

@@ -162,6 +162,8 @@ TEXTS: dict[str, Text] = {
     "platform.failed": Text("libvirt 操作失败：{reason}。"),
     "platform.no-backup": Text(
         "此主机上的 QEMU 不能运行备份作业。", "请升级该主机的 QEMU 和 libvirt。"),
+    "platform.qemu-ended": Text(
+        "主机上的一个 QEMU 进程中途结束：{reason}。", "请查看该主机的 libvirt 日志。"),
     "platform.option": Text(
         "连接选项 {option} 不能为 {value}。",
         "请给出不含引号、反斜杠、$ 和 % 的绝对路径。"),
