@@ -163,7 +163,7 @@ class SourceSuite:
             point.commit()
             assert source.inspect(rig.vm).power == "off"
             full = source.open_point(rig.vm, None, "off", replica.numbers.next())
-            assert [d.changes for d in full.disks] == [Unknown("first-copy")] * 2
+            assert [d.changes for d in full.disks] == [Unknown("tracking.never-ran")] * 2
             assert replica.differences(full) == []
             full.release()
         finally:

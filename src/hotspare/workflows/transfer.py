@@ -27,7 +27,8 @@ from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
 
-_ALWAYS = frozenset({"tracking.off", "tracking.raw", "tracking.old-format"})
+_ALWAYS = frozenset({"tracking.off", "tracking.raw", "tracking.old-format",
+                     "tracking.never-ran"})
 """Reasons to read a disk anew that hold for every run; for others it was not expected."""
 
 
@@ -54,7 +55,7 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
         if isinstance(changes, Unknown) and (below is not None or previous):
             if changes.reason != "tracking.off":
                 bench.say("replicate.compare",
-                          "info" if changes.reason == "tracking.raw" else "warning",
+                          "info" if changes.reason in _ALWAYS else "warning",
                           disk=spec.id, reason=changes.reason)
             expected = stack.enter_context(_layers(
                 bench, base if below is not None else None, spec.id, spec.size))

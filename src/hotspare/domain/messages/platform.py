@@ -273,6 +273,9 @@ TEXTS: dict[str, Text] = {
         "Nothing is to be done: this run compares all data."),
     "tracking.disk-added": Text("The disk is new since the last restore point."),
     "tracking.disk-shrunk": Text("The disk is smaller than at the last restore point."),
+    "tracking.never-ran": Text(
+        "The machine has been off at all runs so far, and QEMU tracks changes only of one that "
+        "runs, so all data is compared."),
     "tracking.old-format": Text(
         "A disk's image is of the old qcow2 version 2, which has no place for a list of changed "
         "blocks, so all data of the machine is compared.",

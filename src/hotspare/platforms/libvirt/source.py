@@ -185,7 +185,10 @@ class LibvirtSource:
     def _open_offline(self, domain: Any, layout: Layout, base: Token | None,
                       intent: Intent) -> PointInTime:
         unknown = {d.id: r for d in layout.vm.disks if (r := _reason(d, base))}
-        if base is not None:
+        if base is None:            # only a QEMU that runs can begin to track
+            unknown = {d: "tracking.never-ran" if r == "first-copy" else r
+                       for d, r in unknown.items()}
+        else:
             # libvirt's record is not needed to read, but to have the token good for the next run
             with contextlib.suppress(HotspareError):
                 checkpoints.restore(domain, base)

@@ -249,6 +249,9 @@ TEXTS: dict[str, Text] = {
     "tracking.old-format": Text(
         "有磁盘的镜像为旧的 qcow2 第 2 版，没有存放变化块列表的位置，因此要比较虚机的全部数据。",
         "请在虚机关机时转换：qemu-img amend -f qcow2 -o compat=1.1 FILE。"),
+    "tracking.never-ran": Text(
+        "到目前为止每次运行时虚机都是关机状态，而 QEMU 只跟踪运行中虚机的变化，"
+        "因此要比较全部数据。"),
     "tracking.raw": Text(
         "raw 磁盘没有存放变化块列表的位置，因此要比较其全部数据。",
         "转换为 qcow2 可以加快运行。"),
