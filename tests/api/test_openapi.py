@@ -151,8 +151,9 @@ def test_all_of_it_was_asked_often_enough(everything: World) -> None:
     assert everything.requests >= 5000
     never = {label for label, answers in statuses.items() if not any(
         200 <= status < 300 for status in answers)}
-    # A password is not guessed, no second machine is live, and what a rule allows depends on what
-    # it is at.
+    # A password is not guessed, no second machine is live, the name to confirm is not known, and
+    # what a rule allows depends on what it is at.
     rule = "POST /api/v1/rules/{ref}"
     assert never <= {"POST /api/v1/login", f"{rule}/move", f"{rule}/start", f"{rule}/stop",
-                     f"{rule}/failover", f"{rule}/undo"}
+                     f"{rule}/failover", f"{rule}/planned-failover", f"{rule}/permanent",
+                     f"{rule}/undo"}

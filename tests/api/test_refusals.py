@@ -31,8 +31,9 @@ VIEWER = {
     "group_statistics", "statistics", "download_rule_log", "metrics"}
 OPERATOR = {
     "check_platform", "refresh_platform", "create_rule", "act_on_rules", "edit_rule",
-    "delete_rule", "start_rule", "stop_rule", "fail_over", "undo_failover", "create_group",
-    "save_template", "delete_template", "move_rule"}
+    "delete_rule", "start_rule", "stop_rule", "fail_over", "fail_over_planned",
+    "make_permanent", "undo_failover", "create_group", "save_template", "delete_template",
+    "move_rule"}
 ADMINISTRATOR = {
     "list_users", "add_user", "set_password", "remove_user", "list_audit", "add_platform",
     "edit_platform", "remove_platform", "rebuild_platform", "move_platform", "set_settings",
@@ -57,6 +58,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "edit_rule": RULE | {"name": "x", "vm": "none", "replica_name": "x", "group": "none"},
     "act_on_rules": {"action": "start", "rules": ["none"], "group": "none"},
     "fail_over": {"point": 1000},
+    "fail_over_planned": {"grace_s": 1},
+    "make_permanent": {"confirm": "none"},
     "create_group": RULE | {"name": "x", "vms": ["none"], "template": "none"},
     "save_template": {"name": "x y", "rule": "none", "settings": RULE},
     "set_settings": {"max_tasks_per_host": 4},

@@ -116,7 +116,7 @@ def test_addresses_that_do_not_work(site: Server, lab: Lab, tmp_path: Path) -> N
         # it is registered, though it does not work yet: one may start the host and look again
         name = f"bad-{number}"
         first = hotspare(site, "platform", "add", name, *words, "--json")
-        assert first.exit == exit, first
+        assert first.exit == exit, first.out
         assert first.json["error"]["code"] == code, first.json
         with site.client() as client:
             shown = client.platform(name)

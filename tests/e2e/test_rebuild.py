@@ -5,13 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .rig import Rig, Server, hotspare, wait_for
 
+if TYPE_CHECKING:
+    from testbeds.kvm import Lab
+
 PASSPHRASE = {"HOTSPARE_BACKUP_PASSPHRASE": "correct horse battery"}
+
+
+@pytest.fixture(autouse=True)
+def empty_storage(lab: Lab) -> None:
+    """A rebuild reads all replicas of a target: what other tests left there is not of this one."""
+    lab.b.start()
+    for path in lab.b.storage_dir.glob("hs-*"):
+        path.unlink()
 
 
 def registered(rig: Rig) -> None:

@@ -66,13 +66,15 @@ def all_answers(client: Client, rig: Rig) -> Iterator[tuple[str, str]]:
             continue
         path = address.removeprefix("/api/v1")
         if path in {"/ca", "/openapi.json"}:
-            continue        # no JSON
+            continue        # public
         area = path.split("/")[1]
         kinds = values["task"] if "{task}" in path else values.get(area, []) \
             if "{ref}" in path else [None]
         for value in kinds:
             filled = path.replace("{task}", str(value)).replace("{ref}", str(value))
-            yield filled, json.dumps(client.request("GET", filled))
+            answer = client._http.get(filled)   # JSON, or a log, or metrics
+            assert answer.status_code == 200, answer.text
+            yield filled, answer.text
             asked += 1
     assert asked > 20
 

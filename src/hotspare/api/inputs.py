@@ -174,4 +174,4 @@ class PlannedFailover(Input):
 class Permanent(Failover):
     """Without a temporary failover that stands, the rule fails over to ``point`` first."""
 
-    confirm: Annotated[str, Field(max_length=255, description="the name of the source machine")]
+    confirm: Named = Field(description="the name of the source machine")

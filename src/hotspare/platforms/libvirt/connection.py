@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -16,7 +17,7 @@ import libvirt_qemu
 
 from ...domain.errors import GiveUp, Refused
 from ..port import PlatformAccess
-from .liberrors import mapped, translate
+from .liberrors import mapped, ssh_fault, translate
 from .sshlink import SshLink
 
 __all__ = ["Connection", "mapped", "socket_path", "translate"]
@@ -102,11 +103,23 @@ class Connection:
                 self._drop()
             start_event_loop()
             with mapped(uri=self.access.uri):
-                conn = libvirt.open(self._libvirt_uri())
+                conn = self._open()
                 with contextlib.suppress(libvirt.libvirtError):  # an old daemon may lack it
                     conn.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
             self._conn = conn
             return conn
+
+    def _open(self) -> Any:
+        try:
+            return libvirt.open(self._libvirt_uri())
+        except libvirt.libvirtError as error:
+            # libvirt reads 1024 bytes of what ssh says and fails with EOVERFLOW when there is more
+            # (virnetsocket.c), as in the banner of a changed host key: then ssh is asked by us
+            if self.ssh is not None and os.strerror(errno.EOVERFLOW) in str(error):
+                fault = ssh_fault(self.ssh.complaint(), uri=self.access.uri)
+                if fault is not None:
+                    raise fault from error
+            raise
 
     def close(self) -> None:
         """End the connection and all that was started for it; twice is fine."""

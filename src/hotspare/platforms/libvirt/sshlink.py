@@ -110,6 +110,16 @@ class SshLink:
             path.chmod(stat.S_IRWXU)
         return path
 
+    def complaint(self) -> str:
+        """What ssh says when it connects, and does nothing there."""
+        try:
+            done = subprocess.run([self.program(), "-T", *self._address(), "true"], check=False,
+                                  stdin=subprocess.DEVNULL, capture_output=True, env=self._env(),
+                                  timeout=CONNECT_TIMEOUT_S + 5)
+        except subprocess.TimeoutExpired:
+            return ""
+        return done.stderr.decode(errors="replace")
+
     # --- what NBD is given ---------------------------------------------------------------------
 
     @contextlib.contextmanager
