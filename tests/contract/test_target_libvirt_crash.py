@@ -191,7 +191,8 @@ def test_killed_in_a_failover(rig: LibvirtTargetRig, fault: str) -> None:
 
 @pytest.mark.parametrize(("fault", "then"), [
     *((fault, "keep") for fault in KEEP), ("keep.after-begin", "discard"),
-    ("keep.after-pivot", "discard")])
+    ("keep.after-pivot", "discard"), ("keep.after-begin", "power loss"),
+    ("keep.after-pivot", "power loss")])
 def test_killed_while_a_failover_is_kept(rig: LibvirtTargetRig, fault: str, then: str) -> None:
     with rig.platform() as platform:
         target, standby = platform.target(KEY), platform.standby(KEY)
@@ -207,6 +208,10 @@ def test_killed_while_a_failover_is_kept(rig: LibvirtTargetRig, fault: str, then
             assert rig.left(model.rule) == before and rig.disks_of(name) == {}
             target.remove_replica(model.ref)
             return
+        if then == "power loss":
+            pid = rig.host.qemu_pids()[name]
+            os.kill(pid, signal.SIGKILL)
+            wait_gone(pid, 5)
         standby.keep(running, lambda done, total: None)
         assert standby.power(running) == "running"
         target.remove_replica(model.ref)

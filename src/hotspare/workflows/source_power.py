@@ -17,10 +17,10 @@ _PATIENCE_S = 4.0
 def power_of_source(bench: Bench) -> Power | Literal["unknown"]:
     """``unknown``: its platform does not answer, or does not know the machine any more."""
     found: list[Power] = []
-    access = bench.link.access(bench.rule.source)
 
     def ask() -> None:
         try:
+            access = bench.link.access(bench.rule.source)
             platform = bench.tools.borrow(access)
         except HotspareError:
             return

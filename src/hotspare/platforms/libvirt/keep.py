@@ -31,7 +31,7 @@ from .replica import Replica
 from .started import KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
-_POLL_S = 0.1
+_POLL_S = 0.5       # each look refreshes the pool, for its free space
 _RESERVE = 64 * 1024 * 1024
 """Bytes that stay free: a full pool pauses the machine, and whatever else writes there."""
 
@@ -54,11 +54,13 @@ def keep(there: Replica, domain: Any, running: Running, off: bool, progress: Pro
         started.set_mark(domain, mark)
     fault_point("keep.after-mark")
     if not domain.isActive():
+        # one that was off runs no instruction; one whose host went down meanwhile runs again
         with mapped(vm=running.name):
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)     # it runs no instruction
-    for checkpoint in domain.listAllCheckpoints():
-        if checkpoint.getName().startswith(f"hs-{there.rule}-"):
-            with mapped(vm=running.name):
+            domain.createWithFlags(
+                libvirt.VIR_DOMAIN_START_PAUSED if mark.kind == KEPT_OFF else 0)
+    with mapped(vm=running.name):
+        for checkpoint in domain.listAllCheckpoints():
+            if checkpoint.getName().startswith(f"hs-{there.rule}-"):
                 checkpoint.delete()
     _copy_all(there, domain, running, progress)
     _flush(domain, running, mark)
