@@ -20,7 +20,7 @@ from hotspare.domain.lineage import DiskPoint, Manifest
 from hotspare.platforms.libvirt import retire
 from hotspare.platforms.port import Intent, StartSpec, Target
 from testbeds.kvm import Lab, SessionHost
-from testbeds.kvm.procs import wait_gone
+from testbeds.kvm.procs import wait_for, wait_gone
 
 from .target_libvirt_rig import LibvirtTargetRig
 from .target_rig import BLOCK, KEY, Model
@@ -212,6 +212,8 @@ def test_killed_while_a_failover_is_kept(rig: LibvirtTargetRig, fault: str, then
             pid = rig.host.qemu_pids()[name]
             os.kill(pid, signal.SIGKILL)
             wait_gone(pid, 5)
+            # until libvirt has noticed, a call says Retry, which the runner does
+            wait_for(lambda: standby.power(running) == "off", 5, "libvirt knows that it is off")
         standby.keep(running, lambda done, total: None)
         assert standby.power(running) == "running"
         target.remove_replica(model.ref)

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,24 +24,13 @@ from hotspare.platforms.libvirt import jobs
 from hotspare.platforms.libvirt.platform import connect
 from hotspare.platforms.port import PlatformAccess, ReplicaRef
 from hotspare.services.keys import KeyRing
+from testbeds.kvm.procs import wait_for
 
 if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab
 
 HOTSPARE = str(Path(sys.executable).with_name("hotspare"))
 BLOCK = 64 * 1024
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """The first true answer of ``condition``."""
-    end = time.monotonic() + timeout_s
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
-        time.sleep(0.05)
 
 
 def content(image: str, fmt: str) -> str:

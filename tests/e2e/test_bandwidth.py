@@ -269,6 +269,7 @@ def test_a_pause_in_which_scratch_space_runs_low_lets_the_instant_go(
     wait_for(lambda: instant(rig) is None, 30, "the instant is let go")
     assert list(small_scratch.iterdir()) == [], "and its space is free"
     assert rig.guest.running and pause_of(rig) is not None
+    wait_for(lambda: "replicate.next-pass" in codes(rig, task), 10, "and that is said")
     with rig.server.client() as client:
         [said] = [line for line in client.task_log(task) if line["code"] == "replicate.next-pass"]
         assert said["fields"]["reason"] == "source.scratch-low" and said["level"] == "info"

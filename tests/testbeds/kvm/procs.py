@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def start_time(pid: int) -> int | None:
@@ -50,6 +52,18 @@ def send(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone already is fine."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """The first true answer of ``condition``."""
+    end = time.monotonic() + timeout_s
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+        time.sleep(0.05)
 
 
 def wait_gone(pid: int, timeout: float) -> bool:
