@@ -31,6 +31,13 @@ class RuleState(StrEnum):
     CLEARING_SNAPSHOT = "clearing-snapshot"
     TEMPORARY_FAILOVER = "temporary-failover"
     PERMANENT_FAILOVER = "permanent-failover"
+    FAILING_BACK = "failing-back"           # bulk: the replica runs meanwhile
+    READY_TO_SWITCH = "ready-to-switch"
+    SWITCHING_BACK = "switching-back"       # neither of the two runs
+    FAILED_BACK = "failed-back"             # the source runs; can be undone until committed
+    COMMITTING_FAILBACK = "committing-failback"
+    UNDOING_FAILBACK = "undoing-failback"
+    FAILBACK_HALTED = "failback-halted"     # partly written: go on, or undo
 
 
 CHINESE: Final[Mapping[RuleState, str]] = {
@@ -48,6 +55,13 @@ CHINESE: Final[Mapping[RuleState, str]] = {
     RuleState.CLEARING_SNAPSHOT: "快照清除",
     RuleState.TEMPORARY_FAILOVER: "临时切换",
     RuleState.PERMANENT_FAILOVER: "永久切换",
+    RuleState.FAILING_BACK: "回切中",
+    RuleState.READY_TO_SWITCH: "待切回",
+    RuleState.SWITCHING_BACK: "切回中",
+    RuleState.FAILED_BACK: "已回切",
+    RuleState.COMMITTING_FAILBACK: "提交回切",
+    RuleState.UNDOING_FAILBACK: "撤销回切",
+    RuleState.FAILBACK_HALTED: "回切中断",
 }
 
 
@@ -72,6 +86,16 @@ class Event(StrEnum):
     MAKE_PERMANENT = "make-permanent"       # fold the restore points away
     MADE_PERMANENT = "made-permanent"
     CLEAR_FAILED = "clear-failed"           # an undo or a permanent failover failed
+    FAIL_BACK = "fail-back"                 # copy back what differs, the replica runs
+    BULK_DONE = "bulk-done"
+    SWITCH_BACK = "switch-back"             # the replica goes off, the rest is copied
+    SWITCHED_BACK = "switched-back"         # the source runs
+    FAILBACK_FAILED = "failback-failed"     # something of it stands: it can go on, or be undone
+    COMMIT_FAILBACK = "commit-failback"
+    FAILBACK_COMMITTED = "failback-committed"
+    COMMIT_FAILED = "commit-failed"
+    UNDO_FAILBACK = "undo-failback"
+    FAILBACK_UNDONE = "failback-undone"     # or it failed before anything was written
     REMOVE = "remove"                       # the rule is being deleted
     REMOVE_FAILED = "remove-failed"
     RESCHEDULE = "reschedule"               # a periodic rule was made a one-off one, or back
@@ -103,8 +127,10 @@ RESTING: Final = frozenset({S.STOPPED, S.FINISHED, S.IDLE})
 WORKING: Final = frozenset({S.STARTED, S.QUEUED, S.CREATING_VM, S.READING_CONFIGURATION,
                             S.QUERYING_CHANGES, S.RUNNING})
 """A run of the rule is under way (or its removal)."""
+FAILBACK: Final = frozenset({S.FAILING_BACK, S.READY_TO_SWITCH, S.SWITCHING_BACK, S.FAILED_BACK,
+                             S.COMMITTING_FAILBACK, S.UNDOING_FAILBACK, S.FAILBACK_HALTED})
 FAILOVER: Final = frozenset({S.RESTORING_SNAPSHOT, S.CLEARING_SNAPSHOT, S.TEMPORARY_FAILOVER,
-                             S.PERMANENT_FAILOVER})
+                             S.PERMANENT_FAILOVER}) | FAILBACK
 
 _BEGUN = WORKING - {S.QUEUED}
 _PHASES = {E.CREATE_VM: S.CREATING_VM, E.READ_CONFIGURATION: S.READING_CONFIGURATION,
@@ -129,6 +155,21 @@ TRANSITIONS: Final[Mapping[tuple[RuleState, Event], RuleState | Before]] = {
     (S.CLEARING_SNAPSHOT, E.UNDONE): BEFORE,
     (S.CLEARING_SNAPSHOT, E.MADE_PERMANENT): S.PERMANENT_FAILOVER,
     (S.CLEARING_SNAPSHOT, E.CLEAR_FAILED): S.TEMPORARY_FAILOVER,
+    **{(s, E.FAIL_BACK): S.FAILING_BACK for s in (
+        S.TEMPORARY_FAILOVER, S.READY_TO_SWITCH, S.FAILBACK_HALTED)},
+    **{(S.FAILING_BACK, event): S.FAILING_BACK for event in (E.QUEUE, E.DISPATCH)},
+    (S.FAILING_BACK, E.BULK_DONE): S.READY_TO_SWITCH,
+    **{(s, E.SWITCH_BACK): S.SWITCHING_BACK for s in (S.READY_TO_SWITCH, S.FAILBACK_HALTED)},
+    (S.SWITCHING_BACK, E.SWITCHED_BACK): S.FAILED_BACK,
+    (S.FAILED_BACK, E.COMMIT_FAILBACK): S.COMMITTING_FAILBACK,
+    (S.COMMITTING_FAILBACK, E.FAILBACK_COMMITTED): BEFORE,
+    (S.COMMITTING_FAILBACK, E.COMMIT_FAILED): S.FAILED_BACK,
+    **{(s, E.UNDO_FAILBACK): S.UNDOING_FAILBACK for s in (
+        S.READY_TO_SWITCH, S.FAILED_BACK, S.FAILBACK_HALTED)},
+    **{(s, E.FAILBACK_UNDONE): S.TEMPORARY_FAILOVER for s in (
+        S.FAILING_BACK, S.UNDOING_FAILBACK)},
+    **{(s, E.FAILBACK_FAILED): S.FAILBACK_HALTED for s in (
+        S.FAILING_BACK, S.SWITCHING_BACK, S.UNDOING_FAILBACK)},
     **{(s, E.REMOVE): S.STARTED for s in RESTING | {S.PERMANENT_FAILOVER}},
     **{(s, E.REMOVE_FAILED): BEFORE for s in WORKING},
     **{(s, E.RESCHEDULE): S.STOPPED for s in RESTING},
@@ -193,6 +234,18 @@ class Operation(StrEnum):
     UNDO = "undo"
     PLANNED = "planned-failover"
     PERMANENT = "permanent"
+    FAILBACK = "failback"
+    SWITCH_BACK = "switch-back"
+    COMMIT_FAILBACK = "commit-failback"
+    UNDO_FAILBACK = "undo-failback"
+
+
+_FAILBACK_FROM: Final[Mapping[Operation, frozenset[RuleState]]] = {
+    operation: frozenset(s for s, e in TRANSITIONS if e is event)
+    for operation, event in (
+        (Operation.FAILBACK, E.FAIL_BACK), (Operation.SWITCH_BACK, E.SWITCH_BACK),
+        (Operation.COMMIT_FAILBACK, E.COMMIT_FAILBACK),
+        (Operation.UNDO_FAILBACK, E.UNDO_FAILBACK))}
 
 
 def refusal(operation: Operation, state: RuleState, has_point: bool,
@@ -204,31 +257,39 @@ def refusal(operation: Operation, state: RuleState, has_point: bool,
         return None
     if operation is Operation.STOP:
         return _refuse_stop(state, live_task)
-    if operation is Operation.UNDO:
-        if state is S.TEMPORARY_FAILOVER and live_task is None:
-            return None
-        return "rule.busy" if live_task else "rule.not-failed-over"
     if live_task is not None:
         return "rule.busy"
-    if operation is Operation.PERMANENT and state is S.TEMPORARY_FAILOVER:
+    if operation in _FAILBACK_FROM or state in FAILBACK:
+        return _refuse_in_failback(operation, state)
+    if operation in {Operation.UNDO, Operation.PERMANENT} and state is S.TEMPORARY_FAILOVER:
         return None
+    if operation is Operation.UNDO:
+        return "rule.not-failed-over"
     if state is S.TEMPORARY_FAILOVER:
         return "rule.in-temporary-failover"
     if operation is Operation.DELETE:
         return None if state in RESTING | {S.INVALID, S.PERMANENT_FAILOVER} else "rule.busy"
-    if state is S.PERMANENT_FAILOVER:
-        return "rule.in-permanent-failover"
-    if state is S.INVALID:
-        return "rule.machine-down"
-    if state not in RESTING:
-        return "rule.busy"
-    if operation in {Operation.FAILOVER, Operation.PERMANENT} and not has_point:
-        return "rule.no-point"
-    return None
+    if operation in {Operation.FAILOVER, Operation.PERMANENT} and state in RESTING:
+        return None if has_point else "rule.no-point"
+    return None if state in RESTING else _ELSEWHERE.get(state, "rule.busy")
+
+
+_ELSEWHERE: Final = {S.PERMANENT_FAILOVER: "rule.in-permanent-failover",
+                     S.INVALID: "rule.machine-down"}
+
+
+def _refuse_in_failback(operation: Operation, state: RuleState) -> str | None:
+    if operation not in _FAILBACK_FROM:
+        return "rule.in-failback"
+    if state in _FAILBACK_FROM[operation]:
+        return None
+    if state in FAILBACK:
+        return "rule.failback-state"
+    return ("rule.not-failed-over" if operation is Operation.FAILBACK else "rule.no-failback")
 
 
 def _refuse_stop(state: RuleState, live_task: str | None) -> str | None:
-    if live_task == "replicate":
+    if live_task in {"replicate", "failback"}:
         return None
     if live_task is not None:
         return "rule.not-stoppable"

@@ -21,14 +21,15 @@ from ..domain.codec import encode
 from ..domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT
 from ..domain.rule_states import Event
 from ..store import Record, schema
-from ..workflows.link import RuleSettings, TaskKind
+from ..workflows.link import SIDE, RuleSettings, TaskKind
 from .context import Change
 from .hub import machine_topic, task_topic
 from .rule_state import move
 
-UNCOUNTED: Final = frozenset({"failover", "undo", "check", "refresh", "rebuild"})
-"""Kinds that no limit counts: an instant boot and its undo (M19), and the short calls that look
-at a platform without moving data."""
+UNCOUNTED: Final = frozenset({"failover", "undo", "switch-back", "commit-failback",
+                              "undo-failback", "check", "refresh", "rebuild"})
+"""Kinds that no limit counts: an instant boot and its undo (M19), the switch back that a stopped
+machine waits for, and the short calls that look at a platform without moving data."""
 COUNTED: Final = frozenset(get_args(TaskKind)) - UNCOUNTED
 """All others, a kind that is yet to come with them."""
 BEGUN: Final = ("dispatched", "running")
@@ -280,7 +281,7 @@ def _give(change: Change, row: Record) -> None:
         "settings": encode(_settings(change.conn, row)),
         "buffer": row.transfer_buffer if row.source_host else None}).rowcount
     assert landed == 1
-    if row.source_host:
+    if row.source_host and row.kind not in SIDE:
         move(change, row.rule, Event.DISPATCH)
     change.notify(task_topic(row.id), machine_topic(row.machine))
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
+from ..workflows.link import SIDE
 from . import chains, task_figures
 from .context import Actor, Change
 from .dispatcher import dispatch, refit
@@ -36,7 +37,8 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             "state": "done" if outcome in {"ok", "warning"} else outcome})
         task_figures.settle(change, task, outcome, figures)
         if task.rule is not None:
-            _settle(change, task, outcome, error)
+            if task.kind not in SIDE:
+                _settle(change, task, outcome, error)
             if outcome == "failed":
                 announce(change, "rule.run-failed", rule=task.rule,
                          fields={"task": task.id, "kind": task.kind, "cause": error})

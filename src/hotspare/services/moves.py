@@ -14,7 +14,7 @@ from . import ends, queue
 from .context import SERVICE, Actor, Change, Context
 from .hub import machine_topic, rule_topic
 from .platforms import find as find_platform
-from .platforms import live_task
+from .platforms import live_task, side_tasks
 from .rules import Rules
 from .rules import find as find_rule
 from .runs import begin_run, reconsider
@@ -53,6 +53,9 @@ class Moves:
             change.audit(actor, "rule.move", rule.id, machine=to.name, before=rule.machine,
                          epoch=rule.epoch + 1)
             change.log("info", "rule.moved", {"machine": to.name}, rule=rule.id)
+            for side in side_tasks(change.conn, rule.id):
+                ends.end(change, side, "stopped",
+                         error=GiveUp("rule.moved", machine=to.name).as_dict(), figures={})
             if task is not None and begun:
                 self._end(change, rule, task, to.name)
             elif task is not None:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from ..domain.errors import GiveUp, Refused
 from ..domain.messages import text_of
 from ..store import Record, schema
+from ..workflows.link import SIDE
 from . import queue
 from .context import Actor, Change, Context
 from .names import check_name, name_key, page, slice_of
@@ -234,9 +235,18 @@ def find(conn: Connection, ref: str, code: str = "platform.not-found") -> Record
 
 def live_task(conn: Connection, *, rule: str | None = None, platform: str | None = None
               ) -> Record | None:
+    """The task that keeps others from the rule or the platform; a test or a scrub does not."""
     t = schema.task
-    where = t.c.rule == rule if rule is not None else t.c.platform == platform
+    where = (sa.and_(t.c.rule == rule, t.c.kind.not_in(SIDE)) if rule is not None
+             else t.c.platform == platform)
     return conn.execute(sa.select(t).where(where, t.c.state != "ended").limit(1)).one_or_none()
+
+
+def side_tasks(conn: Connection, rule: str) -> list[Record]:
+    """The tests and scrubs of a rule that are queued or run."""
+    t = schema.task
+    return list(conn.execute(sa.select(t).where(
+        t.c.rule == rule, t.c.kind.in_(SIDE), t.c.state != "ended")).all())
 
 
 def identified(change: Change, platform: str, found: str) -> dict[str, Any]:

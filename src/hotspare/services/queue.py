@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from ..domain.errors import Refused
 from ..domain.rule_states import Event
 from ..store import schema
-from ..workflows.link import TaskKind
+from ..workflows.link import SIDE, TaskKind
 from .context import Actor, Change
 from .dispatcher import (
     BEGUN,
@@ -35,9 +35,10 @@ from .rule_state import move, rescheduled
 __all__ = ["BEGUN", "LIVE", "begin", "dispatch", "enqueue", "is_begun", "is_queued",
            "move", "refit", "rescheduled", "waits"]
 
-PRIORITY: Final[dict[TaskKind, int]] = {"failover": 10, "undo": 10, "check": 20, "refresh": 20,
-                                        "rebuild": 30, "shut-down": 30, "permanent": 40,
-                                        "remove": 50, "replicate": 100}
+PRIORITY: Final[dict[TaskKind, int]] = {
+    "failover": 10, "undo": 10, "switch-back": 10, "undo-failback": 10, "commit-failback": 20,
+    "check": 20, "refresh": 20, "rebuild": 30, "shut-down": 30, "failback": 40, "permanent": 40,
+    "remove": 50, "replicate": 100, "test": 110, "scrub": 120}
 LIVE: Final = ("queued", *BEGUN)
 _T, _S, _R = schema.task, schema.task_step, schema.rule
 _INSERT: Final = sa.insert(_T)
@@ -69,7 +70,7 @@ def enqueue(change: Change, kind: TaskKind, actor: Actor, *, machine: str,
     open_lane(change, machine, source, target)
     change.notify(task_topic(task))
     if dispatch_now:
-        begin(change, {task: str(rule)} if counted else {})
+        begin(change, {task: str(rule)} if counted and kind not in SIDE else {})
     return task
 
 

@@ -12,6 +12,7 @@ from ..domain.codec import decode
 from ..domain.rule_states import CHINESE, Operation, RuleState, operations
 from ..domain.schedule import Schedule
 from ..store import Record, schema
+from ..workflows.link import SIDE
 from . import queue
 from .live_progress import LiveProgress
 from .names import name_key, slice_of
@@ -37,7 +38,8 @@ def _select() -> sa.Select[Any]:
                       t.c.kind.label("live_kind"), t.c.state.label("live_state"))
             .join(source, source.c.id == r.c.source).join(target, target.c.id == r.c.target)
             .outerjoin(g, g.c.id == r.c.group)
-            .outerjoin(t, sa.and_(t.c.rule == r.c.id, t.c.state != "ended"))
+            .outerjoin(t, sa.and_(t.c.rule == r.c.id, t.c.state != "ended",
+                                  t.c.kind.not_in(SIDE)))
             .where(r.c.deleted_at.is_(None)))
 
 

@@ -23,7 +23,7 @@ from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
 from .live_progress import LiveProgress
 from .names import name_key, page, slice_of
 from .platforms import find as find_platform
-from .platforms import live_task
+from .platforms import live_task, side_tasks
 from .rule_settings import PLACED, NewRule, checked, decoded, group_id, of
 from .rule_views import Sort
 from .runs import begin_run, reconsider
@@ -380,4 +380,7 @@ def _allowed(change: Change, ref: str, operation: Operation) -> Record:
                       operation=operation.value, kind=task.kind if task else "",
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
+    if operation in {Operation.DELETE, Operation.PERMANENT}:    # they delete what is looked at
+        for side in side_tasks(change.conn, rule.id):
+            raise Refused("rule.looked-at", name=rule.name, kind=side.kind, task=side.id)
     return rule

@@ -163,6 +163,8 @@ rule = Table(
     Column("state_before", sa.String(32)),  # to go back to after a failover or a failed removal
     Column("failover_point", sa.Integer),
     Column("failover_detail", sa.JSON(none_as_null=True)),
+    Column("failback", sa.JSON(none_as_null=True)),      # what a failback has done so far
+    Column("commit_at", Time),              # when a failback is committed by itself
     Column("points", sa.Integer, nullable=False, default=0),  # of the catalogue, kept by adopt
     Column("latest_point", sa.Integer),
     Column("latest_point_at", Time),
@@ -183,6 +185,7 @@ Index("uq_rule_name_key", rule.c.name_key, unique=True, **_where("deleted_at IS 
 Index("uq_rule_source_vm", rule.c.source, rule.c.vm, unique=True, **_where("deleted_at IS NULL"))
 Index("uq_rule_vm_key", rule.c.vm_key, unique=True, **_where("deleted_at IS NULL"))
 Index("ix_rule_machine", rule.c.machine)
+Index("ix_rule_commit_at", rule.c.commit_at, **_where("commit_at IS NOT NULL"))
 Index("ix_rule_group", rule.c.group)
 # What the scheduler looks at: of the idle rules the one that is due next.
 Index("ix_rule_state", rule.c.state, rule.c.next_run_at, **_where("deleted_at IS NULL"))
@@ -225,7 +228,9 @@ task = Table(
     sqlite_autoincrement=True,              # a number is never used twice: names are made of it
 )
 Index("uq_task_live_rule", task.c.rule, unique=True,
-      **_where("state <> 'ended' AND rule IS NOT NULL"))
+      **_where("state <> 'ended' AND rule IS NOT NULL AND kind NOT IN ('test', 'scrub')"))
+Index("uq_task_live_side", task.c.rule, task.c.kind, unique=True,
+      **_where("state <> 'ended' AND rule IS NOT NULL AND kind IN ('test', 'scrub')"))
 Index("uq_task_live_platform", task.c.platform, task.c.kind, unique=True,
       **_where("state <> 'ended' AND platform IS NOT NULL"))
 Index("ix_task_live", task.c.state, task.c.machine, **_where("state <> 'ended'"))

@@ -8,14 +8,17 @@ calls are direct; on a fleet the same calls go over HTTPS. Nothing here carries 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
-TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "remove",
+TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "failback",
+                   "switch-back", "commit-failback", "undo-failback", "test", "scrub", "remove",
                    "refresh", "check", "rebuild"]
+SIDE: Final[frozenset[TaskKind]] = frozenset({"test", "scrub"})
+"""Kinds that look at a restore point beside whatever else their rule does, and do not move it."""
 Outcome = Literal["ok", "warning", "failed", "stopped"]
 
 

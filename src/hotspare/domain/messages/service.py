@@ -87,6 +87,19 @@ TEXTS: dict[str, Text] = {
     "rule.busy": Text(
         "A task of this rule is under way ({kind}).",
         "Wait until it ended, or stop it first: hotspare rule stop", STATE),
+    "rule.looked-at": Text(
+        "Restore points of rule {name} are being looked at (task {task}, {kind}).",
+        "Wait until it ended, or stop it first: hotspare task stop {task}", STATE),
+    "rule.in-failback": Text(
+        "Rule {name} is in a failback ({state}).",
+        "Go on with it (hotspare failback), commit it (hotspare failback commit) or undo it "
+        "(hotspare failback undo) first.", STATE),
+    "rule.failback-state": Text(
+        "The failback of rule {name} is not so far, or farther ({state}).",
+        "hotspare rule show {name} says what is possible now.", STATE),
+    "rule.no-failback": Text(
+        "Rule {name} is in no failback ({state}).",
+        "Begin one while it is in temporary failover: hotspare failback start {name}", STATE),
     "rule.not-stoppable": Text(
         "The rule's task ({kind}) cannot be stopped.", "Wait until it ended.", STATE),
     "rule.not-running": Text("The rule {name} is not running, nor is its schedule on.",

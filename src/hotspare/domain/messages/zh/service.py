@@ -64,6 +64,19 @@ TEXTS: dict[str, Text] = {
     "rule.busy": Text(
         "该规则有任务正在进行（{kind}）。",
         "请等待其结束，或先停止：hotspare rule stop"),
+    "rule.looked-at": Text(
+        "规则 {name} 的还原点正在被检查（任务 {task}，{kind}）。",
+        "请等待其结束，或先停止：hotspare task stop {task}"),
+    "rule.in-failback": Text(
+        "规则 {name} 正在回切（{state}）。",
+        "请继续（hotspare failback）、提交（hotspare failback commit）或撤销"
+        "（hotspare failback undo）。"),
+    "rule.failback-state": Text(
+        "规则 {name} 的回切尚未到这一步，或已过这一步（{state}）。",
+        "hotspare rule show {name} 会显示现在可以做什么。"),
+    "rule.no-failback": Text(
+        "规则 {name} 没有回切（{state}）。",
+        "请在临时切换时开始：hotspare failback start {name}"),
     "rule.not-stoppable": Text("该规则的任务（{kind}）不能停止。", "请等待其结束。"),
     "rule.not-running": Text("规则 {name} 没有运行，其计划也未启用。",
                              "如需运行：hotspare rule start {name}"),
