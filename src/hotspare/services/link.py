@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,12 +16,23 @@ from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, decode_known, encode
 from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
+from ..domain.proof import Check as ProofCheck
+from ..domain.proof import Verdict
 from ..domain.rule_states import STEP_EVENTS
 from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmSummary
 from ..store import Record, by_the_value, schema
 from ..workflows.link import FoundReplica, Limits, Outcome, Progress, RuleSettings, Task
-from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
-from . import catalogue, ends, queue, rebuild
+from ..workflows.wire import (
+    Call,
+    LiveTask,
+    Pending,
+    Report,
+    Reported,
+    Synced,
+    overview,
+    proof_body,
+)
+from . import catalogue, ends, queue, rebuild, tests
 from . import link_statements as sql
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
@@ -52,7 +63,7 @@ class LocalLink:
         self._reports: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "step": self._step, "log": self._log, "adopt": self._adopt,
             "failover": self._failover, "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause}
+            "pause": self._pause, "proof": tests.adopt}
 
     # --- down ----------------------------------------------------------------------------------
 
@@ -160,6 +171,10 @@ class LocalLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[ProofCheck],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """``report`` has any of ``connection`` (ConnectionReport), ``places`` (of Place) and

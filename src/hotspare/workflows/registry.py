@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, permanent, rebuild, remove, replicate, source_power
+from . import (
+    failover,
+    inventory,
+    permanent,
+    rebuild,
+    rehearse,
+    remove,
+    replicate,
+    source_power,
+)
 from .link import TaskKind
 from .steps import Workflow
 
@@ -12,6 +21,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "undo": failover.UNDO,
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
+    "test": rehearse.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

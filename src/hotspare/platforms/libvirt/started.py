@@ -21,6 +21,11 @@ KEPT, KEPT_OFF, KEPT_FLUSHING = "kept", "kept-off", "kept-flushing"
 """Kinds of a machine that becomes one of its own: the second was off when that began, the third is
 paused by us for a moment."""
 
+_UNDEFINE = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -55,6 +60,16 @@ def set_mark(domain: Any, mark: Mark) -> None:
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT,
                            ET.tostring(element, encoding="unicode"), "hotspare", NAMESPACE, flags)
+
+
+def undefine(domain: Any, name: str) -> None:
+    """Remove a domain that is off, with all that libvirt keeps of it. Idempotent."""
+    with mapped(vm=name):
+        try:
+            domain.undefineFlags(_UNDEFINE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
 
 
 def marked(connection: Connection, rule: str) -> Iterator[tuple[Any, Mark]]:
