@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, permanent, rebuild, remove, replicate, source_power
+from . import (
+    failback,
+    failback_undo,
+    failover,
+    inventory,
+    permanent,
+    rebuild,
+    remove,
+    replicate,
+    source_power,
+)
 from .link import TaskKind
 from .steps import Workflow
 
@@ -12,6 +22,10 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "undo": failover.UNDO,
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
+    "failback": failback.BULK,
+    "switch-back": failback.SWITCH,
+    "commit-failback": failback.COMMIT,
+    "undo-failback": failback_undo.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,
