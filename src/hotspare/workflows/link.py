@@ -56,6 +56,12 @@ class Task:
     point: int | None = None        # for failover
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def platforms(self) -> frozenset[str]:
+        """Those that it works with."""
+        rule = () if self.rule is None else (self.rule.source, self.rule.target)
+        return frozenset(rule if self.platform is None else (self.platform, *rule))
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -98,10 +104,12 @@ class Link(Protocol):
         """The task again, after a restart; None when it is no longer ours (ended, epoch gone)."""
         ...
 
-    def access(self, platform: str) -> PlatformAccess: ...
+    def access(self, platform: str) -> PlatformAccess:
+        """As it is now, of a platform that a live task of this machine works with."""
+        ...
 
     def rule_key(self, rule: str) -> bytes:
-        """32 bytes, the rule's own, derived from a key outside the database."""
+        """32 bytes, the own of a live task's rule, derived from a key outside the database."""
         ...
 
     def limits(self, task: Task) -> Limits: ...
