@@ -168,6 +168,20 @@ class Client:
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
 
+    def fail_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback", body=options)["task"])
+
+    def switch_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/switch",
+                                body=options)["task"])
+
+    def commit_failback(self, rule: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/commit")["task"])
+
+    def undo_failback(self, rule: str, confirm: str = "") -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/undo",
+                                body={"confirm": confirm})["task"])
+
     # --- groups, templates ---------------------------------------------------------------------
 
     def groups(self) -> list[shapes.Group]:

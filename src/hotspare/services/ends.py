@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from ..workflows.link import SIDE
-from . import chains, task_figures
+from . import chains, failback, task_figures
 from .context import Actor, Change
 from .dispatcher import dispatch, refit
 from .hub import SCHEDULE, rule_topic, task_topic
@@ -84,6 +84,9 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
             event = Event.MADE_PERMANENT if good else Event.CLEAR_FAILED
             if good:
                 values |= {"failover_point": None, "enabled": False, "next_run_at": None}
+        case "failback" | "switch-back" | "commit-failback" | "undo-failback":
+            event, more = failback.ended(task, rule, good, change.now)
+            values |= more
         case _:                     # remove
             event = Event.REMOVE_FAILED
             if good:

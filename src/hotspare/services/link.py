@@ -180,6 +180,9 @@ class LocalLink:
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
 
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        self._report("failback", task, {"detail": detail})
+
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """``report`` has any of ``connection`` (ConnectionReport), ``places`` (of Place) and
         ``vms`` (of VmSummary), as objects or in their JSON form."""

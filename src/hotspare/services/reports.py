@@ -31,7 +31,8 @@ class Reports:
         self._machine, self._progress = machine, progress
         self.kinds: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "step": self._step, "log": self._log, "adopt": self._adopt,
-            "failover": self._failover, "inventory": self._inventory, "finish": self._finish,
+            "failover": self._failover, "failback": self._failback,
+            "inventory": self._inventory, "finish": self._finish,
             "pause": self._pause}
 
     def apply(self, change: Change, call: Call, at: float, rows: dict[int, Record]) -> None:
@@ -94,10 +95,19 @@ class Reports:
     def _failover(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
         r = schema.rule
         number = None if body["number"] is None else int(body["number"])
-        if row.kind not in {"failover", "undo"}:    # a permanent one ends with its task
+        # a permanent one ends with its task
+        if row.kind not in {"failover", "undo", "commit-failback"}:
             raise Refused("task.no-failover", task=row.id, kind=row.kind)
         change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
             failover_point=number, failover_detail=dict(body["detail"]) if number else None))
+        change.notify(rule_topic(str(row.rule)))
+
+    def _failback(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        r, detail = schema.rule, body["detail"]
+        if row.kind not in {"failback", "switch-back", "commit-failback", "undo-failback"}:
+            raise Refused("task.no-failback", task=row.id, kind=row.kind)
+        change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
+            failback=None if detail is None else dict(detail)))
         change.notify(rule_topic(str(row.rule)))
 
     def _inventory(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:

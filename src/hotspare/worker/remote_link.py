@@ -192,6 +192,9 @@ class RemoteLink:
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
 
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        self._report("failback", task, {"detail": detail})
+
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         self._report("inventory", task, report)
 

@@ -80,8 +80,8 @@ class Pass:
         """Returns the bytes that were sent. Raises what the data plane and the drivers raise."""
         with workspace(self.folder):
             plans = {disk.spec.id: self.differences(disk) for disk in self.disks}
-            for disk, plan in plans.items():
-                self._preserve(disk, plan.extents())
+            for name, plan in plans.items():
+                self._preserve(name, plan.extents())
             fault_point("failback.preserved")
             sent = self.copy(plans)
             for disk in self.disks:
@@ -95,7 +95,8 @@ class Pass:
         """The plan of what is to be copied of one disk."""
         spec = disk.spec
         with ExitStack() as stack:
-            changes, also = disk.changes, ()
+            changes = disk.changes
+            also: Iterable[Extent] = ()
             if self._whole or isinstance(changes, Unknown):
                 here = self._source_as_a_whole(spec.id, spec.size, stack)
                 there = stack.enter_context(transfer.layers_at(

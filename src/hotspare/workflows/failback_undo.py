@@ -93,7 +93,12 @@ def _put_back(bench: Bench, session: WriteBackSession, disk: str) -> None:
     if kept is None:
         return
     folder = bench.folder / "failback"
-    control = Control(stop=lambda: bench.check_stop() or False, progress=lambda now: bench.progress(
+
+    def stop() -> bool:
+        bench.check_stop()
+        return False
+
+    control = Control(stop=stop, progress=lambda now: bench.progress(
         "restore", now.done, now.total, rate=now.rate, seconds_left=now.seconds_left))
     with workspace(folder), turned(reads="source"):
         plan = plan_disk(folder / f"{disk}.undo", pass_id=PassId(

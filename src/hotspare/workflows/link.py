@@ -145,6 +145,11 @@ class Link(Protocol):
         """The rule stands on point ``number`` (None: no longer). Compare-and-set, idempotent."""
         ...
 
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        """What the rule's failback has come to; None: nothing of it is left. Kept, and given to
+        its next tasks as the argument ``failback``. Idempotent."""
+        ...
+
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """Result of a refresh, a check or a rebuild of ``task.platform``: any of ``connection``
         (ConnectionReport), ``places``, ``vms`` and ``replicas`` (FoundReplica)."""
