@@ -20,9 +20,10 @@ from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage, Manifest
 from ...domain.machine import Power
 from ...faultpoints import fault_point
-from ..port import Intent, Progress, ReplicaRef, Running, StartSpec
-from . import host_facts, keep, names, started
+from ..port import Intent, Progress, ReplicaRef, Running, StartSpec, Token
+from . import checkpoints, host_facts, keep, names, started
 from .connection import Connection, mapped
+from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
 from .power import power_of, power_off, shut_down
 from .replica import Replica
@@ -103,6 +104,21 @@ class LibvirtStandby:
     def power(self, running: Running) -> Power:
         domain = self._domain(running)
         return "off" if domain is None else power_of(domain)
+
+    def power_on(self, running: Running) -> None:
+        domain = self._domain(running)
+        if domain is None:
+            raise GiveUp("failover.not-standing", name=running.name)
+        if power_of(domain) == "off":
+            with mapped(vm=running.name):
+                domain.create()
+
+    def tracking(self, running: Running) -> Token | None:
+        domain, intent = self._domain(running), names.intent_of(running.intent)
+        if domain is None or intent is None:
+            return None
+        return checkpoints.token(domain, names.checkpoint(intent.rule, intent.task),
+                                 read_layout(self._connection.conn, domain).vm)
 
     def stop(self, running: Running, grace_s: float) -> None:
         domain = self._domain(running)

@@ -1,0 +1,229 @@
+"""A machine with small disks and no guest, for the tests of write-back: its disks are written from
+outside, through its own QEMU while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import libvirt
+import libvirt_qemu
+
+from hotspare.domain.extents import BLOCK, Extent, intersect
+from hotspare.platforms.libvirt.platform import LibvirtPlatform
+from hotspare.platforms.port import (
+    Changes,
+    DirtyContext,
+    Export,
+    Intent,
+    PlatformAccess,
+    Progress,
+    Token,
+    WriteBackSession,
+)
+from testbeds.kvm import Lab, SessionHost
+from testbeds.kvm.procs import wait_for
+
+from .source_reader import connect
+from .target_rig import Reader
+
+MIB = 1024 * 1024
+ODD = 4 * MIB + 3 * 512
+"""Bytes of a disk whose last block is a part of one."""
+
+
+def ignore(done: int, total: int) -> None:
+    assert 0 <= done <= total
+
+
+class Machine:
+    """A domain that is off, with a disk for each of ``formats``; vda, vdb, …"""
+
+    def __init__(self, lab: Lab, host: SessionHost, name: str, formats: tuple[str, ...],
+                 size: int = ODD) -> None:
+        self.lab, self.host = lab, host
+        self.name = f"{name}-{os.urandom(3).hex()}"
+        self.rule = os.urandom(4).hex()
+        self.formats = {f"vd{'abcdef'[i]}": fmt for i, fmt in enumerate(formats)}
+        self.paths = {d: host.storage_dir / f"{self.name}-{d}.{fmt}"
+                      for d, fmt in self.formats.items()}
+        self.task = 0
+        for disk, path in self.paths.items():
+            subprocess.run(["qemu-img", "create", "-q", "-f", self.formats[disk], str(path),
+                            str(size)], check=True)
+            lab.identity.own(path)
+            # data, a hole, zeroes that are written, and data in the last block
+            self._qemu_io(disk, "write -P 1 0 1M", "write -P 2 2M 192k", "write -z 3M 64k",
+                          f"write -P 3 {size - 512} 512")
+        self.domain = host.conn.defineXML(self.xml())
+        self.options: dict[str, str] = {}
+
+    def xml(self, extra: str = "") -> str:
+        disks = "".join(
+            f"<disk type='file' device='disk'><driver name='qemu' type='{self.formats[d]}'/>"
+            f"<source file='{p}'/><target dev='{d}' bus='virtio'/></disk>"
+            for d, p in self.paths.items())
+        return (f"<domain type='qemu'><name>{self.name}</name><memory unit='MiB'>16</memory>"
+                f"<os><type>hvm</type></os><devices>{disks}{extra}</devices></domain>")
+
+    def intent(self) -> Intent:
+        self.task += 1
+        return Intent(self.rule, 1, self.task)
+
+    @property
+    def access(self) -> PlatformAccess:
+        return PlatformAccess("test", "libvirt", self.host.uri,
+                              {"socket_dir": str(self.host.socket_dir), **self.options})
+
+    @contextmanager
+    def platform(self) -> Iterator[LibvirtPlatform]:
+        platform = LibvirtPlatform(self.access)
+        try:
+            yield platform
+        finally:
+            platform.close()
+
+    # --- as its owner sees it ------------------------------------------------------------------
+
+    def content(self, disk: str) -> bytes:
+        """All bytes of a disk, by QEMU's own tool."""
+        raw = self.paths[disk].with_suffix(".peek")
+        subprocess.run(["qemu-img", "convert", "-U", "-f", self.formats[disk], "-O", "raw",
+                        str(self.paths[disk]), str(raw)], check=True)
+        try:
+            return raw.read_bytes()
+        finally:
+            raw.unlink()
+
+    def contents(self) -> dict[str, bytes]:
+        return {disk: self.content(disk) for disk in self.paths}
+
+    def write(self, disk: str, offset: int, length: int, pattern: int) -> None:
+        """What a guest would write, while it runs, or somebody else, while it is off."""
+        command = f"write -P {pattern} {offset} {length}"
+        if not self.domain.isActive():
+            self._qemu_io(disk, command)
+            return
+        node = self._node(disk)
+        answer = json.loads(libvirt_qemu.qemuMonitorCommand(self.domain, json.dumps(
+            {"execute": "human-monitor-command",
+             "arguments": {"command-line": f'qemu-io {node} "{command}"'}}), 0))
+        assert "wrote" in answer["return"] or answer["return"] == "", answer
+
+    def _node(self, disk: str) -> str:
+        answer = json.loads(libvirt_qemu.qemuMonitorCommand(
+            self.domain, json.dumps({"execute": "query-block"}), 0))
+        path = str(self.paths[disk])
+        return next(str(b["inserted"]["node-name"]) for b in answer["return"]
+                    if b["inserted"]["file"] == path)
+
+    def _qemu_io(self, disk: str, *commands: str) -> None:
+        words = [word for command in commands for word in ("-c", command)]
+        subprocess.run(["qemu-io", "-f", self.formats[disk], *words, str(self.paths[disk])],
+                       check=True, stdout=subprocess.DEVNULL)
+
+    def bitmaps(self, disk: str) -> dict[str, list[str]]:
+        """Flags of the persistent bitmaps in a file that nobody has open."""
+        done = subprocess.run(["qemu-img", "info", "-U", "--output=json", "-f",
+                               self.formats[disk], str(self.paths[disk])],
+                              capture_output=True, check=True)
+        data = json.loads(done.stdout)["format-specific"]["data"]
+        return {b["name"]: b["flags"] for b in data.get("bitmaps", ())}
+
+    def checkpoint(self, intent: Intent, platform: LibvirtPlatform) -> Token:
+        """What a published run leaves: its checkpoint, of the running machine."""
+        point = platform.source.open_point(self.name, None, "off", intent)
+        point.commit()
+        assert point.token is not None
+        return point.token
+
+    def stop(self) -> None:
+        """Off in order, so that QEMU stores its bitmaps."""
+        if self.domain.isActive():
+            self.domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+        wait_for(lambda: not self.domain.isActive(), 10, "it is off")
+
+    # --- what is left --------------------------------------------------------------------------
+
+    def left(self) -> set[str]:
+        def look() -> set[str]:
+            places = (self.host.storage_dir, self.host.socket_dir,
+                      *(Path(p) for k, p in self.options.items() if k == "scratch_dir"))
+            found = {p.name for place in places for p in place.glob(f"*{self.rule}*")}
+            found |= {d.name() for d in self.host.conn.listAllDomains()
+                      if self.rule in d.name()}
+            return found
+
+        # a receiver that was told to end takes a moment
+        wait_for(lambda: not any(n.startswith("hs-rx-") for n in look()), 10, "receivers ended")
+        return look()
+
+    def remove(self) -> None:
+        self.stop()
+        self.domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                                  | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                                  | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        for path in self.paths.values():
+            path.unlink()
+
+
+# --- what a workflow does ------------------------------------------------------------------------
+
+
+def changed(export: Export, changes: Changes) -> list[Extent]:
+    """The extents that ``changes`` names."""
+    assert isinstance(changes, DirtyContext), changes
+    found: list[Extent] = []
+    with export.open() as endpoint:
+        handle = connect(endpoint, changes.context)
+        offset = 0
+        while offset < handle.get_size():
+            entries: list[int] = []
+            handle.block_status(handle.get_size() - offset, offset,
+                                lambda *a, into=entries: into.extend(a[2]) or 0)
+            for length, flags in zip(entries[::2], entries[1::2], strict=True):
+                if flags & changes.mask:
+                    found.append(Extent(offset, min(length, handle.get_size() - offset)))
+                offset += length
+        handle.shutdown()
+    return found
+
+
+def overwrite(session: WriteBackSession, disk: str, extents: list[Extent], pattern: int,
+              progress: Progress = ignore) -> int:
+    """Preserve, then write; returns what preserve says."""
+    copied = session.preserve(disk, extents, progress)
+    with Reader(session.disks[disk]) as handle:
+        for offset, length in intersect(extents, [Extent(0, handle.get_size())]):
+            handle.pwrite(bytes([pattern]) * length, offset)
+        handle.flush()
+    return copied
+
+
+def undo(session: WriteBackSession) -> None:
+    """Put back all that was preserved, as a failback that is undone does."""
+    for disk, export in session.disks.items():
+        kept = session.preserved(disk)
+        if kept is None:
+            continue
+        extents = changed(kept.export, kept.holds)
+        with Reader(kept.export) as old, Reader(export) as new:
+            for offset, length in extents:
+                data = bytes(old.pread(length, offset))
+                if data.count(0) == len(data):
+                    new.zero(length, offset)
+                else:
+                    new.pwrite(data, offset)
+            new.flush()
+        session.resize(disk, kept.size)
+
+
+def blocks(*numbers: int) -> list[Extent]:
+    return [Extent(n * BLOCK, BLOCK) for n in numbers]
+
+
+Make = Callable[..., Machine]
