@@ -440,8 +440,9 @@ class Standby(Protocol):
         ``failover.not-standing``."""
         ...
 
-    def stop(self, running: Running, grace_s: float) -> None:
-        """Shut down through the guest, then power off after ``grace_s`` seconds. Idempotent."""
+    def stop(self, running: Running, grace_s: float, force: bool = True) -> None:
+        """Off, through the guest; after ``grace_s`` seconds without it only if ``force``, else
+        Refused ``replica.still-runs``. Idempotent."""
         ...
 
     def tracking(self, running: Running) -> Token | None:

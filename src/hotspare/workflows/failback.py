@@ -88,6 +88,7 @@ def _stop_replica(bench: Bench, context: Json) -> None:
 
 def _rest(bench: Bench, context: Json) -> None:
     one_pass(bench, context, limited=False, last=True)
+    fault_point("failback.rest")
 
 
 def _start_source(bench: Bench, context: Json) -> None:
@@ -205,6 +206,7 @@ def one_pass(bench: Bench, context: Json, *, limited: bool, last: bool = False) 
     sent = Pass(bench, point, session, lineage, running.number,
                 whole=not (equal and session.untouched), limited=limited).run()
     if last and point.firmware_state is not None:
+        session.preserve_firmware()
         session.write_firmware_state(point.firmware_state)
     session.close(sealed=not last)
     fault_point("failback.sealed")

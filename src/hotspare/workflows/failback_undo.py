@@ -103,13 +103,14 @@ def _put_back(bench: Bench, session: WriteBackSession, disk: str) -> None:
     with workspace(folder), turned(reads="source"):
         plan = plan_disk(folder / f"{disk}.undo", pass_id=PassId(
             bench.rule.id, disk, f"failback-t{bench.task.id}", kept.size), export=kept.export,
-            changes=kept.changes, control=control, fresh=False, target_zero=False)
+            changes=kept.holds, control=control, fresh=False, target_zero=False)
         with Journal(folder / f"{disk}.undone", plan.id) as journal:
             copy_disks([CopyJob(source=kept.export, target=session.disks[disk], plan=plan,
                                 journal=journal, key=digest_key(bench.key),
                                 transfer_buffer=bench.rule.transfer_buffer,
                                 tuning=bench.tools.tuning)], control,
                        partial(transfer.count, bench))
+    session.resize(disk, kept.size)
 
 
 def _clear(bench: Bench, _context: Json) -> None:

@@ -120,10 +120,13 @@ class LibvirtStandby:
         return checkpoints.token(domain, names.checkpoint(intent.rule, intent.task),
                                  read_layout(self._connection.conn, domain).vm)
 
-    def stop(self, running: Running, grace_s: float) -> None:
+    def stop(self, running: Running, grace_s: float, force: bool = True) -> None:
         domain = self._domain(running)
-        if domain is not None and not shut_down(domain, grace_s):
-            power_off(domain, running.name)
+        if domain is None or shut_down(domain, grace_s):
+            return
+        if not force:
+            raise Refused("replica.still-runs", name=running.name, grace_s=grace_s)
+        power_off(domain, running.name)
 
     def discard(self, running: Running) -> None:
         intent = names.intent_of(running.intent)
