@@ -1,4 +1,4 @@
-"""Failback on real guests: the replica's work goes home, and can be undone until it is committed."""
+"""Failback on real guests: the replica's work goes home; undone until it is committed."""
 
 from __future__ import annotations
 
@@ -124,4 +124,8 @@ def test_undone_after_the_switch(rig_factory: Callable[..., Rig], tmp_path: Path
     replica.wait_agent(90)
     assert not replica.verified().bad and at_switch
     done(rig, "undo", rig.rule)
+    rig.guest.start()
+    rig.guest.wait_agent()
+    assert not rig.guest.verified().bad
+    rig.run()
     assert rig.leftovers() == []

@@ -14,7 +14,7 @@ from ..domain.codec import decode, encode
 from ..domain.errors import HotspareError, Refused
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, PointInTime, Running, Token, WriteBackSession
-from . import failback_state, temp_dir, transfer
+from . import failback_state, home, temp_dir, transfer
 from .bench import Bench
 from .failback_pass import Pass
 from .failover import replica_of, unfinished
@@ -99,6 +99,9 @@ def _start_source(bench: Bench, context: Json) -> None:
     token = bench.source.write_back.power_on(bench.rule.vm, intent)
     fault_point("failback.source-on")
     tell(bench, switched=True, token=token)
+    head = bench.target.target(bench.key).lineage(replica_of(bench)).head
+    if head is not None and token is not None:
+        home.ready(bench.folder, home.Home(head.number, token))
     stop_s = time.time() - context["stopped_at"]
     bench.count(switch_stop_s=stop_s)
     bench.say("failback.source-runs-again", vm=bench.rule.vm, seconds=round(stop_s, 1))
@@ -196,15 +199,15 @@ def one_pass(bench: Bench, context: Json, *, limited: bool, last: bool = False) 
     lineage = bench.target.target(bench.key).lineage(replica_of(bench))
     standing = bench.target.standby(bench.key).tracking(running)
     state = failback_state.load(bench.folder, running, bench.task.id)
-    base: Token | None = state.token if state.equal else standing
-    equal = state.equal
+    last_token = state.token if state.equal else None
     state = failback_state.save(bench.folder, state.next(bench.task.id))
     tell(bench)
     session = open_source(bench, lineage.head.tracking if lineage.head is not None else None)
-    point = open_replica(bench, running, base, state)
+    whole = last_token is None or not session.untouched
+    point = open_replica(bench, running, standing if whole else last_token, state)
     _grow(session, point)
-    sent = Pass(bench, point, session, lineage, running.number,
-                whole=not (equal and session.untouched), limited=limited).run()
+    sent = Pass(bench, point, session, lineage, running.number, whole=whole,
+                limited=limited).run()
     if last and point.firmware_state is not None:
         session.preserve_firmware()
         session.write_firmware_state(point.firmware_state)

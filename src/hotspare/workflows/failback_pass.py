@@ -11,9 +11,8 @@ A pass keeps nothing for the next: one that was killed is done anew, and finds w
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,7 +28,7 @@ from ..dataplane.scan import scan_disk
 from ..dataplane.tail import make_zero
 from ..dataplane.throttle import Throttle
 from ..domain.errors import HotspareError, TrackingUnusable
-from ..domain.extents import BLOCK, Extent
+from ..domain.extents import BLOCK, Again, Extent
 from ..domain.lineage import Lineage
 from ..faultpoints import fault_point
 from ..platforms.port import (
@@ -41,7 +40,7 @@ from ..platforms.port import (
     Unknown,
     WriteBackSession,
 )
-from . import transfer
+from . import home, transfer
 from .bench import Bench
 
 _TURNED: Final = {
@@ -49,16 +48,6 @@ _TURNED: Final = {
     "target.unreachable": "source.unreachable", "target.write-failed": "failback.write-failed",
     "target.flush-failed": "failback.write-failed", "target.no-space": "failback.no-space"}
 """A copy calls source what is read: that is the replica here, which lies at the target."""
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Something to iterate that is made anew each time."""
-
-    make: Callable[[], Iterable[Extent]]
-
-    def __iter__(self) -> Iterator[Extent]:
-        return iter(self.make())
 
 
 class Pass:
@@ -95,24 +84,36 @@ class Pass:
         """The plan of what is to be copied of one disk."""
         spec = disk.spec
         with ExitStack() as stack:
-            changes = disk.changes
+            wrote = Again(self.plan("wrote", spec.id, spec.size, disk.export, disk.changes,
+                                    "target").extents)
             also: Iterable[Extent] = ()
-            if self._whole or isinstance(changes, Unknown):
+            if self._whole:
                 here = self._source_as_a_whole(spec.id, spec.size, stack)
-                there = stack.enter_context(transfer.layers_at(
-                    self.bench, self._lineage.point(self._number), spec.id, spec.size))
-                also = Differences(here, there)
+                also = Differences(here, self._at(self._number, disk, stack))
+                self._note(disk, wrote)
             else:
-                wrote = self.plan("wrote", spec.id, spec.size, disk.export, changes, "target")
-                here = self._source_where(spec.id, spec.size, Again(wrote.extents), stack)
-                changes = ChangedAreas(Again(wrote.extents))
-            plan = self.plan("compare", spec.id, spec.size, disk.export, changes, "target",
-                              also=also, expected=here)
+                here = self._source_where(spec.id, spec.size, wrote, stack)
+                self._note(disk, wrote, home.noted(self.bench.folder, spec.id, spec.size))
+            plan = self.plan("compare", spec.id, spec.size, disk.export, ChangedAreas(wrote),
+                             "target", also=also, expected=here)
             found = Comparison(disk.export, plan, here, self.key, self.control("compare"),
                                "target", self.throttles, self.bench.rule.transfer_buffer)
             found.run()
             self.bench.count(bytes_read=found.bytes_read)
             return found.write(self.path(spec.id, "copy"))
+
+    def _note(self, disk: PointDisk, *areas: Iterable[Extent]) -> None:
+        spec = disk.spec
+        with ExitStack() as stack:
+            head = self._lineage.head
+            if head is not None and head.number != self._number:
+                areas = (*areas, Differences(self._at(self._number, disk, stack),
+                                             self._at(head.number, disk, stack)))
+            home.note(self.bench.folder, self.bench.rule.id, spec.id, spec.size, *areas)
+
+    def _at(self, number: int, disk: PointDisk, stack: ExitStack) -> Layers:
+        return stack.enter_context(transfer.layers_at(
+            self.bench, self._lineage.point(number), disk.spec.id, disk.spec.size))
 
     def _source_as_a_whole(self, disk: str, size: int, stack: ExitStack) -> Layers:
         """What the source holds, by digest. It may be larger or smaller than ``size``: a block

@@ -16,12 +16,13 @@ from ..dataplane.engine import CopyJob, copy_disks
 from ..dataplane.journal import Journal
 from ..dataplane.plan import PassId, Plan, plan_disk
 from ..domain.errors import TrackingUnusable
+from ..domain.extents import Again
 from ..faultpoints import fault_point
 from ..platforms.port import ChangedAreas, Running, Unknown, WriteBackSession
-from . import failback_state, transfer
+from . import failback_state, home, transfer
 from .bench import Bench
 from .failback import FIGURES, drop_undo, find, open_replica, open_source, running_of
-from .failback_pass import Again, Pass, turned, workspace
+from .failback_pass import Pass, turned, workspace
 from .failover import replica_of
 from .steps import Json, Step, Workflow
 
@@ -115,6 +116,7 @@ def _put_back(bench: Bench, session: WriteBackSession, disk: str) -> None:
 
 def _clear(bench: Bench, _context: Json) -> None:
     drop_undo(bench)
+    home.forget(bench.folder)
 
 
 def _replica_on(bench: Bench, context: Json) -> None:

@@ -21,8 +21,10 @@ from ..dataplane.plan import PassId, Plan, plan_disk
 from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold, table_of
 from ..dataplane.verify import verify_disk
 from ..domain.errors import ForeignChange, InstantLost, TrackingUnusable
+from ..domain.extents import Again
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import PointDisk, PointInTime, Session, Target, Unknown
+from . import home
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
@@ -50,6 +52,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
     below = base.disk(spec.id) if base is not None else None
     previous = list(_passes(bench, state, spec.id, stack, state.done))
     changes = disk.changes if bench.rule.fast_transfer else Unknown("tracking.off")
+    if state.home and not home.is_noted(bench.folder, spec.id):
+        changes = Unknown("tracking.broken")    # no disk of the replica
     while True:
         expected: Layers | None = None
         if isinstance(changes, Unknown) and (below is not None or previous):
@@ -68,6 +72,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 changes=changes, control=_control(bench, None), fresh=below is None,
                 target_zero=below is None and not previous and not session.resumed,
                 previous=previous, expected=expected,
+                also=Again(lambda: home.noted(bench.folder, spec.id, spec.size))
+                if state.home else (),
                 base_size=below.size if below is not None and below.size != spec.size else None)
             named = plan.totals.data + plan.totals.zero
             bench.count(bytes_queried=spec.size if isinstance(changes, Unknown) else named)
