@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ..domain.errors import Refused
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from . import queue
@@ -23,14 +22,12 @@ _RETRY_S: Final = 300.0         # after a commit that failed
 
 
 def begin_bulk(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
-    """Copy back what differs while the replica runs. Raises Refused ``failback.undo-first``."""
-    _not_switched(rule)
+    """Copy back what differs while the replica runs."""
     return _queue(change, rule, actor, "failback", Event.FAIL_BACK, arguments)
 
 
 def begin_switch(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
-    """Stop the replica, copy the rest, start the source. Raises as :func:`begin_bulk`."""
-    _not_switched(rule)
+    """Stop the replica, copy the rest, start the source."""
     return _queue(change, rule, actor, "switch-back", Event.SWITCH_BACK, arguments)
 
 
@@ -41,10 +38,7 @@ def begin_commit(change: Change, rule: Record, actor: Actor, trigger: str = "man
 
 
 def begin_undo(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
-    """The source becomes what it was, the replica goes on. Raises Refused
-    ``failback.is-committed`` once a commit has begun."""
-    if (rule.failback or {}).get("committed"):
-        raise Refused("failback.is-committed", name=rule.name)
+    """The source becomes what it was, the replica goes on."""
     return _queue(change, rule, actor, "undo-failback", Event.UNDO_FAILBACK, arguments)
 
 
@@ -81,12 +75,6 @@ def next_commit(conn: sa.Connection) -> float | None:
     """When the next failback commits itself."""
     at: float | None = conn.execute(_NEXT).scalar()
     return at
-
-
-def _not_switched(rule: Record) -> None:
-    # what the source wrote of itself would be put aside as if it had been there before
-    if (rule.failback or {}).get("switched"):
-        raise Refused("failback.undo-first", name=rule.name)
 
 
 def _queue(change: Change, rule: Record, actor: Actor, kind: Any, event: Event,

@@ -92,7 +92,7 @@ def _percent(progress: dict[str, Any] | None) -> float | None:
 def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
           percent: float | None) -> RuleView:
     state = RuleState(row.state)
-    allowed = operations(state, bool(row.points), row.live_kind)
+    allowed = operations(state, bool(row.points), row.live_kind, row.failback)
     when = None if row.schedule is None else decode(Schedule, row.schedule)
     return RuleView(
         id=row.id, name=row.name, group=row.group, group_name=row.group_name, source=row.source,

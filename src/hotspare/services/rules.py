@@ -429,10 +429,11 @@ def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
-    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None)
+    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
+                   rule.failback)
     if code is not None:
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
-                      operation=operation.value, kind=task.kind if task else "",
+                      operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
     if operation in {Operation.DELETE, Operation.PERMANENT}:    # they delete what is looked at

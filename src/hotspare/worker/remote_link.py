@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .. import __version__
 from ..domain.codec import decode_known, encode
-from ..domain.errors import GiveUp, HotspareError, OutOfSpace
+from ..domain.errors import GiveUp, HotspareError, OutOfSpace, Retry
 from ..domain.limits import Configured
 from ..domain.lineage import Manifest
 from ..platforms.port import PlatformAccess
@@ -59,6 +59,9 @@ _UNREADABLE = frozenset({"input.invalid", "input.too-large", "store.value"})
 TWICE_S = 40.0
 """How long a process that has not been in contact waits for the machine that it may be a copy of
 to fall silent; longer than the server takes to believe it."""
+
+
+_HEARD_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,20 @@ class RemoteLink:
 
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
         self._report("failback", task, {"detail": detail})
+        # The server has to know before the source is touched: if this machine is lost then, its
+        # successor finds by that what was put aside.
+        if not self._heard(_HEARD_S):
+            raise Retry("link.unheard", after_s=5)
+
+    def _heard(self, wait_s: float) -> bool:
+        """Wait until the server has all that was reported."""
+        end = time.monotonic() + wait_s
+        while not self._outbox.empty():
+            if self._closing.wait(0.02):
+                raise Closing
+            if time.monotonic() > end:
+                return False
+        return True
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         self._report("inventory", task, report)

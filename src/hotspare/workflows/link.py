@@ -147,7 +147,8 @@ class Link(Protocol):
 
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
         """What the rule's failback has come to; None: nothing of it is left. Kept, and given to
-        its next tasks as the argument ``failback``. Idempotent."""
+        its next tasks as the argument ``failback``. The server has it on return: Retry
+        ``link.unheard`` when it does not answer. Idempotent."""
         ...
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
