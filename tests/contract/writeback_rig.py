@@ -52,6 +52,20 @@ def ignore(done: int, total: int) -> None:
     assert 0 <= done <= total
 
 
+def guest_write(domain: Any, file: str, offset: int, length: int, pattern: int) -> None:
+    """Write as the guest would: through the device of a running machine whose disk ``file`` is."""
+    def qmp(command: str, **arguments: Any) -> Any:
+        answer = libvirt_qemu.qemuMonitorCommand(
+            domain, json.dumps({"execute": command, "arguments": arguments}), 0)
+        return json.loads(answer)["return"]
+
+    front = next(b["qdev"] for b in qmp("query-block") if b["inserted"]["file"] == file)
+    command = f'qemu-io -d {front} "write -P {pattern} {offset} {length}"'
+    # it prints to the standard output of QEMU, so that only a complaint comes back
+    complaint = qmp("human-monitor-command", **{"command-line": command})
+    assert complaint == "", complaint
+
+
 class Machine:
     """A domain that is off, with a disk for each of ``formats``; vda, vdb, …"""
 
@@ -129,21 +143,10 @@ class Machine:
 
     def write(self, disk: str, offset: int, length: int, pattern: int) -> None:
         """What a guest would write, while it runs, or somebody else, while it is off."""
-        command = f"write -P {pattern} {offset} {length}"
-        if not self.domain.isActive():
-            self._qemu_io(disk, command)
-            return
-        blocks = self._qmp("query-block")
-        front = next(b["qdev"] for b in blocks if b["inserted"]["file"] == str(self.paths[disk]))
-        # prints to the standard output of QEMU, so that only a complaint comes back
-        complaint = self._qmp("human-monitor-command",
-                              **{"command-line": f'qemu-io -d {front} "{command}"'})
-        assert complaint == "", complaint
-
-    def _qmp(self, command: str, **arguments: Any) -> Any:
-        answer = libvirt_qemu.qemuMonitorCommand(
-            self.domain, json.dumps({"execute": command, "arguments": arguments}), 0)
-        return json.loads(answer)["return"]
+        if self.domain.isActive():
+            guest_write(self.domain, str(self.paths[disk]), offset, length, pattern)
+        else:
+            self._qemu_io(disk, f"write -P {pattern} {offset} {length}")
 
     def _qemu_io(self, disk: str, *commands: str) -> None:
         words = [word for command in commands for word in ("-c", command)]
