@@ -3,17 +3,21 @@ outside, through its own QEMU while it runs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import libvirt_qemu
+import pytest
 
-from hotspare.domain.extents import BLOCK, Extent, intersect
+from hotspare.domain.extents import BLOCK, Extent, intersect, round_out, subtract
 from hotspare.platforms.libvirt.platform import LibvirtPlatform
 from hotspare.platforms.port import (
     Changes,
@@ -26,27 +30,49 @@ from hotspare.platforms.port import (
     WriteBackSession,
 )
 from testbeds.kvm import Lab, SessionHost
-from testbeds.kvm.procs import wait_for
+from testbeds.kvm.procs import wait_for, wait_gone
 
 from .source_reader import connect
-from .target_rig import Reader
+from .target_rig import Reader, content_of
 
 MIB = 1024 * 1024
 ODD = 4 * MIB + 3 * 512
 """Bytes of a disk whose last block is a part of one."""
 
 
+SOME = [Extent(n * BLOCK, BLOCK) for n in (0, 20, 32, 48, 64)]
+"""Blocks of each kind: data, hole, data, zeroes that were written, and the odd end."""
+
+
+needs_ovmf = pytest.mark.skipif(not Path("/usr/share/OVMF/OVMF_VARS_4M.fd").exists(),
+                                reason="no OVMF")
+
+
 def ignore(done: int, total: int) -> None:
     assert 0 <= done <= total
+
+
+def guest_write(domain: Any, file: str, offset: int, length: int, pattern: int) -> None:
+    """Write as the guest would: through the device of a running machine whose disk ``file`` is."""
+    def qmp(command: str, **arguments: Any) -> Any:
+        answer = libvirt_qemu.qemuMonitorCommand(
+            domain, json.dumps({"execute": command, "arguments": arguments}), 0)
+        return json.loads(answer)["return"]
+
+    front = next(b["qdev"] for b in qmp("query-block") if b["inserted"]["file"] == file)
+    command = f'qemu-io -d {front} "write -P {pattern} {offset} {length}"'
+    # it prints to the standard output of QEMU, so that only a complaint comes back
+    complaint = qmp("human-monitor-command", **{"command-line": command})
+    assert complaint == "", complaint
 
 
 class Machine:
     """A domain that is off, with a disk for each of ``formats``; vda, vdb, …"""
 
-    def __init__(self, lab: Lab, host: SessionHost, name: str, formats: tuple[str, ...],
+    def __init__(self, lab: Lab, host: SessionHost, formats: tuple[str, ...],
                  size: int = ODD) -> None:
         self.lab, self.host = lab, host
-        self.name = f"{name}-{os.urandom(3).hex()}"
+        self.name = f"wb-{os.urandom(3).hex()}"
         self.rule = os.urandom(4).hex()
         self.formats = {f"vd{'abcdef'[i]}": fmt for i, fmt in enumerate(formats)}
         self.paths = {d: host.storage_dir / f"{self.name}-{d}.{fmt}"
@@ -59,7 +85,7 @@ class Machine:
             # data, a hole, zeroes that are written, and data in the last block
             self._qemu_io(disk, "write -P 1 0 1M", "write -P 2 2M 192k", "write -z 3M 64k",
                           f"write -P 3 {size - 512} 512")
-        self.domain = host.conn.defineXML(self.xml())
+        self.define(self.xml())
         self.options: dict[str, str] = {}
 
     def xml(self, extra: str = "") -> str:
@@ -68,7 +94,20 @@ class Machine:
             f"<source file='{p}'/><target dev='{d}' bus='virtio'/></disk>"
             for d, p in self.paths.items())
         return (f"<domain type='qemu'><name>{self.name}</name><memory unit='MiB'>16</memory>"
-                f"<os><type>hvm</type></os><devices>{disks}{extra}</devices></domain>")
+                "<os><type>hvm</type></os><features><acpi/></features>"
+                f"<devices>{disks}{extra}</devices></domain>")
+
+    def define(self, xml: str) -> None:
+        """(Again) as ``xml`` says; what libvirt knew of it goes."""
+        self.undefine()
+        self.domain = self.host.conn.defineXML(xml)
+
+    def undefine(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            self.host.conn.lookupByName(self.name).undefineFlags(
+                libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
     def intent(self) -> Intent:
         self.task += 1
@@ -104,22 +143,10 @@ class Machine:
 
     def write(self, disk: str, offset: int, length: int, pattern: int) -> None:
         """What a guest would write, while it runs, or somebody else, while it is off."""
-        command = f"write -P {pattern} {offset} {length}"
-        if not self.domain.isActive():
-            self._qemu_io(disk, command)
-            return
-        node = self._node(disk)
-        answer = json.loads(libvirt_qemu.qemuMonitorCommand(self.domain, json.dumps(
-            {"execute": "human-monitor-command",
-             "arguments": {"command-line": f'qemu-io {node} "{command}"'}}), 0))
-        assert "wrote" in answer["return"] or answer["return"] == "", answer
-
-    def _node(self, disk: str) -> str:
-        answer = json.loads(libvirt_qemu.qemuMonitorCommand(
-            self.domain, json.dumps({"execute": "query-block"}), 0))
-        path = str(self.paths[disk])
-        return next(str(b["inserted"]["node-name"]) for b in answer["return"]
-                    if b["inserted"]["file"] == path)
+        if self.domain.isActive():
+            guest_write(self.domain, str(self.paths[disk]), offset, length, pattern)
+        else:
+            self._qemu_io(disk, f"write -P {pattern} {offset} {length}")
 
     def _qemu_io(self, disk: str, *commands: str) -> None:
         words = [word for command in commands for word in ("-c", command)]
@@ -140,6 +167,28 @@ class Machine:
         point.commit()
         assert point.token is not None
         return point.token
+
+    def mark(self, intent: Intent) -> None:
+        """A later checkpoint of the same rule, as one whose run was not published leaves it."""
+        self.domain.checkpointCreateXML(
+            f"<domaincheckpoint><name>{intent}</name><disks><disk name='vda' checkpoint='bitmap'/>"
+            "</disks></domaincheckpoint>", 0)
+
+    def start(self) -> None:
+        """On, and paused: there is nothing that it could run."""
+        self.domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
+    def kill9(self) -> None:
+        self._kill(self.name)
+        wait_for(lambda: not self.domain.isActive(), 10, "libvirt knows that it is off")
+
+    def kill_receiver(self) -> None:
+        self._kill(f"hs-rx-wb-{self.rule}")
+
+    def _kill(self, name: str) -> None:
+        pid = self.host.qemu_pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid, 5)
 
     def stop(self) -> None:
         """Off in order, so that QEMU stores its bitmaps."""
@@ -162,11 +211,22 @@ class Machine:
         wait_for(lambda: not any(n.startswith("hs-rx-") for n in look()), 10, "receivers ended")
         return look()
 
+    def efi(self) -> None:
+        """Give it UEFI firmware; it has no variables before it is started."""
+        self.define(self.xml().replace(
+            "<os><type>hvm</type></os>",
+            "<os firmware='efi'><type machine='q35'>hvm</type><firmware><feature enabled='no' "
+            "name='secure-boot'/></firmware></os>").replace("'MiB'>16<", "'MiB'>64<"))
+
+    def variables(self) -> bytes | None:
+        """Its UEFI variables, where libvirt keeps them."""
+        found = list(self.host.base.rglob(f"{self.name}_VARS.fd"))
+        return found[0].read_bytes() if found else None
+
     def remove(self) -> None:
-        self.stop()
-        self.domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-                                  | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-                                  | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        with contextlib.suppress(libvirt.libvirtError):     # a failed test may have lost it
+            self.stop()
+        self.undefine()
         for path in self.paths.values():
             path.unlink()
 
@@ -204,7 +264,7 @@ def overwrite(session: WriteBackSession, disk: str, extents: list[Extent], patte
     return copied
 
 
-def undo(session: WriteBackSession) -> None:
+def put_back(session: WriteBackSession) -> None:
     """Put back all that was preserved, as a failback that is undone does."""
     for disk, export in session.disks.items():
         kept = session.preserved(disk)
@@ -220,6 +280,20 @@ def undo(session: WriteBackSession) -> None:
                     new.pwrite(data, offset)
             new.flush()
         session.resize(disk, kept.size)
+
+
+def check_kept(machine: Machine, session: WriteBackSession, before: Mapping[str, bytes]) -> None:
+    """Whatever is not as it was before is preserved, and all that is preserved is what was."""
+    for disk, export in session.disks.items():
+        kept = session.preserved(disk)
+        held = [] if kept is None else changed(kept.export, kept.holds)
+        if kept is not None:
+            old = content_of(kept.export)
+            assert all(old[e.offset:e.end] == before[disk][e.offset:e.end] for e in held), disk
+        now = content_of(export)
+        other = [Extent(at, BLOCK) for at in range(0, len(now), BLOCK)
+                 if now[at:at + BLOCK] != before[disk][at:at + BLOCK]]
+        assert list(subtract(round_out(other, len(now)), held)) == [], disk
 
 
 def blocks(*numbers: int) -> list[Extent]:

@@ -209,7 +209,7 @@ TEXTS: dict[str, Text] = {
         "Set the connection's option socket_dir to a directory with a shorter path.", exit=2),
     "platform.too-old": Text(
         "The host's software is older than what is needed.",
-        "Upgrade it: libvirt 8.2 and QEMU 6.0 are the oldest that work.", exit=8),
+        "Upgrade it: libvirt 8.2 and QEMU 6.1 are the oldest that work.", exit=8),
     "platform.unreachable": Text(
         "The host cannot be reached: {reason}.",
         "See that it runs, that libvirtd runs there, and that the network lets us through.",

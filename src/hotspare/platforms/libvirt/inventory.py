@@ -18,8 +18,9 @@ from .liberrors import mapped, translate
 from .volumes import Pool
 from .xmlsafe import parse, text
 
-LIBVIRT_MIN, QEMU_MIN = (8, 2, 0), (6, 0, 0)
-"""8.2: ``qemu:override``, which the receiver needs. QEMU 6.0: bitmaps of ``block-export-add``."""
+LIBVIRT_MIN, QEMU_MIN = (8, 2, 0), (6, 1, 0)
+"""8.2: ``qemu:override``, which the receiver needs. QEMU 6.1: ``blockdev-reopen``,
+which the undo disk needs."""
 
 FILE_POOLS = {"dir", "fs", "netfs"}
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")

@@ -50,9 +50,10 @@ def helpers(conn: Any, rule: str) -> dict[str, Any]:
 
 def destroy(connection: Connection, helper: Any) -> None:
     """End a helper domain. Idempotent."""
-    with contextlib.suppress(HotspareError):
-        connection.qmp(helper, "nbd-server-stop")   # removes the socket; a kill would leave it
-        connection.qmp(helper, "quit")              # and this releases the images at once
+    # the first removes the socket, which a kill would leave; the second releases the images at once
+    for command in ("nbd-server-stop", "quit"):
+        with contextlib.suppress(HotspareError):
+            connection.qmp(helper, command)
     end = time.monotonic() + _QUIT_S
     while time.monotonic() < end and _exists(helper):
         time.sleep(0.02)

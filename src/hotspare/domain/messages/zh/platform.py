@@ -190,7 +190,7 @@ TEXTS: dict[str, Text] = {
         "请将连接选项 socket_dir 设为路径更短的目录。"),
     "platform.too-old": Text(
         "主机的软件版本低于要求。",
-        "请升级：最低可用版本为 libvirt 8.2 和 QEMU 6.0。"),
+        "请升级：最低可用版本为 libvirt 8.2 和 QEMU 6.1。"),
     "platform.unreachable": Text(
         "无法连接主机：{reason}。",
         "请检查主机及其 libvirtd 是否运行，以及网络是否允许访问。"),
