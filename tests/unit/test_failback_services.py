@@ -15,7 +15,7 @@ from hotspare.services.context import Actor
 
 @pytest.fixture
 def here(tmp_path: Path, database: str | None) -> Iterator[Rig]:
-    with rig(tmp_path / "state", database=database) as made:
+    with rig(tmp_path, database=database) as made:
         made.platforms()
         yield made
 
@@ -44,7 +44,7 @@ def test_there_and_home(here: Rig) -> None:
     refused("rule.no-failback", rules.switch_back, OPERATOR, rule)
     here.run(rule)
     here.ended(rules.failover(OPERATOR, rule, None))
-    refused("auth.forbidden", rules.failback, Actor("vera", "viewer"), rule)
+    refused("auth.role", rules.failback, Actor("vera", "viewer"), rule)
     here.ended(rules.failback(OPERATOR, rule, shut_down=True, grace_s=5))
     assert view(here, rule).operations == ["log", "failback", "switch-back", "undo-failback"]
     refused("rule.in-failback", rules.undo, OPERATOR, rule)

@@ -195,5 +195,5 @@ class SwitchBack(_Grace):
 
 
 class UndoFailback(Input):
-    confirm: str = Field("", max_length=255, description=(
+    confirm: Named | None = Field(None, description=(
         "the name of the source machine, once it runs: what it wrote since is lost"))

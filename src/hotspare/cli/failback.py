@@ -73,4 +73,4 @@ def undo(
                        f"the switch is lost; {rule['replica_name']} on {rule['target_name']} goes "
                        "on as it stood then.", err=True)
             machine = typer.prompt(f"Type {rule['vm_name']} to confirm", err=True)
-        started(client, client.undo_failback(name, machine or ""), wait, as_json)
+        started(client, client.undo_failback(name, machine), wait, as_json)

@@ -178,7 +178,7 @@ class Client:
     def commit_failback(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/failback/commit")["task"])
 
-    def undo_failback(self, rule: str, confirm: str = "") -> int:
+    def undo_failback(self, rule: str, confirm: str | None = None) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/failback/undo",
                                 body={"confirm": confirm})["task"])
 

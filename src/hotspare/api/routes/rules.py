@@ -126,7 +126,7 @@ def commit_failback(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
 def undo_failback(ref: inputs.Ref, body: inputs.UndoFailback, services: Here,
                   caller: Caller) -> Asked:
     """The source becomes what it was before and goes off, the replica goes on."""
-    return Asked(services.rules.undo_failback(caller, ref, body.confirm))
+    return Asked(services.rules.undo_failback(caller, ref, body.confirm or ""))
 
 
 @router.get("/rules/{ref}/points", operation_id="list_points")
