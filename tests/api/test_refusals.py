@@ -32,7 +32,8 @@ VIEWER = {
 OPERATOR = {
     "check_platform", "refresh_platform", "create_rule", "act_on_rules", "edit_rule",
     "delete_rule", "start_rule", "stop_rule", "fail_over", "fail_over_planned",
-    "make_permanent", "undo_failover", "create_group", "save_template", "delete_template",
+    "make_permanent", "undo_failover", "fail_back", "switch_back", "commit_failback",
+    "undo_failback", "create_group", "save_template", "delete_template",
     "move_rule"}
 ADMINISTRATOR = {
     "list_users", "add_user", "set_password", "remove_user", "list_audit", "add_platform",
@@ -60,6 +61,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "fail_over": {"point": 1000},
     "fail_over_planned": {"grace_s": 1},
     "make_permanent": {"confirm": "none"},
+    "fail_back": {"grace_s": 1}, "switch_back": {"grace_s": 1, "commit_after_s": 60},
+    "undo_failback": {"confirm": "none"},
     "create_group": RULE | {"name": "x", "vms": ["none"], "template": "none"},
     "save_template": {"name": "x y", "rule": "none", "settings": RULE},
     "set_settings": {"max_tasks_per_host": 4},

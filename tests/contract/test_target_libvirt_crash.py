@@ -22,6 +22,7 @@ from hotspare.platforms.port import Intent, StartSpec, Target
 from testbeds.kvm import Lab, SessionHost
 from testbeds.kvm.procs import wait_for, wait_gone
 
+from .strace_rig import Trace, needs_strace
 from .target_libvirt_rig import LibvirtTargetRig
 from .target_rig import BLOCK, KEY, Model
 
@@ -273,18 +274,17 @@ def test_every_fault_point_of_the_target_is_tested() -> None:
     assert found == {*PUBLISH, *RETIRE, *STANDBY, *KEEP, "sweep.after-delete"}
 
 
+@needs_strace
 def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By system calls of the receiver: all data and blobs are on disk before the lineage is
     written, and the lineage is on disk before publish returns; a merged file is on disk before
     the lineage says so."""
-    if subprocess.run(["strace", "-V"], capture_output=True, check=False).returncode:
-        pytest.skip("strace is not installed")
     with rig.platform() as platform:
         target = platform.target(KEY)
         model = prepared(rig, target, 2)
         intent = model.intent()
         session = target.begin(model.ref, model.vm.disks, 2, intent)
-        with Trace(rig, model) as trace:
+        with Trace(rig.host, f"hs-rx-{model.rule}", rig.tmp) as trace:
             model.change(session)
             done = model.publish(session, intent, b"nvram" * 1000)
         files = {d.file for d in done.disks} | {done.digests[0].name}
@@ -304,7 +304,7 @@ def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatc
         assert {d.file for d in done.disks} <= {n for c, n in events[commit:] if c == "write"}
 
         into = {d.file for d in target.lineage(model.ref).points[0].disks}
-        trace = Trace(rig, model)
+        trace = Trace(rig.host, f"hs-rx-{model.rule}", rig.tmp)
 
         def attach(name: str) -> None:
             if name == "retire.after-mark":
@@ -320,46 +320,3 @@ def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatc
             mine = [call for call, found in events[:last] if found == name]
             assert "write" in mine and mine[-1] == "sync", (name, mine)
         target.remove_replica(model.ref)
-
-
-class Trace:
-    """The writes and syncs of a receiver's QEMU, in order, by file name."""
-
-    def __init__(self, rig: LibvirtTargetRig, model: Model) -> None:
-        self.rig, self.model = rig, model
-        self.log = rig.tmp / "strace.log"
-
-    def __enter__(self) -> Trace:
-        self.attach(self.rig.host.qemu_pids()[f"hs-rx-{self.model.rule}"])
-        return self
-
-    def attach(self, pid: int) -> None:
-        self.process = subprocess.Popen(
-            ["strace", "-f", "-y", "-e", "trace=write,pwrite64,pwritev,pwritev2,fdatasync,fsync,"
-             "fallocate,io_uring_enter", "-p", str(pid), "-o", str(self.log)],
-            stderr=subprocess.PIPE)
-        assert self.process.stderr is not None
-        assert b"attached" in self.process.stderr.readline()
-
-    def __exit__(self, *_: object) -> None:
-        self.process.wait(20)       # it ends with QEMU
-
-    def events(self) -> list[tuple[str, str]]:
-        found = []
-        pending: dict[str, str] = {}
-        for line in self.log.read_text("utf-8", "replace").splitlines():
-            thread = line.split()[0]
-            match = re.match(r"\d+\s+(\w+)\(\d+<([^>]+)>", line)
-            if match:
-                name = Path(match[2]).name
-                if match[1] in ("fdatasync", "fsync"):
-                    # it counts when it has returned
-                    if "unfinished" in line:
-                        pending[thread] = name
-                    else:
-                        found.append(("sync", name))
-                elif match[1] != "write":   # eventfds and sockets
-                    found.append(("write", name))
-            elif "resumed>" in line and thread in pending and "sync" in line:
-                found.append(("sync", pending.pop(thread)))
-        return found

@@ -129,6 +129,20 @@ class Player:
                 link.step(task, "clear-snapshot", "running", {})
                 if error is None:
                     link.adopt(task, ())
+            case "failback":
+                if error is None:
+                    link.failback(task, {"origin": {}})
+            case "switch-back":
+                if error is None:
+                    link.failback(task, {"origin": {}, "switched": True})
+            case "commit-failback":
+                link.failback(task, {"origin": {}, "switched": True, "committed": True})
+                if error is None:
+                    link.failback(task, None)
+                    link.failover(task, None, {})
+            case "undo-failback":
+                if error is None:
+                    link.failback(task, None)
             case "shut-down":
                 link.step(task, "shut-down-source", "running", {})
             case "test":

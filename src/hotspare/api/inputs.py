@@ -198,3 +198,25 @@ class Permanent(Failover):
     """Without a temporary failover that stands, the rule fails over to ``point`` first."""
 
     confirm: Named = Field(description="the name of the source machine")
+
+
+class _Grace(Input):
+    grace_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        300, description="seconds that a guest gets to shut down")
+    power_off: bool = Field(False, description="cut its power after that")
+    leave_disks: bool = Field(
+        False, description="disks that only one of the two machines has stay as they are")
+
+
+class Failback(_Grace):
+    shut_down: bool = Field(False, description="shut the source down, if it runs")
+
+
+class SwitchBack(_Grace):
+    commit_after_s: Annotated[float, Field(ge=0, le=90 * 86400, allow_inf_nan=False)] | None = (
+        Field(None, description="commit by itself after so many seconds; null: by hand"))
+
+
+class UndoFailback(Input):
+    confirm: Named | None = Field(None, description=(
+        "the name of the source machine, once it runs: what it wrote since is lost"))

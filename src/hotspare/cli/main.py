@@ -9,6 +9,7 @@ import typer
 from ..domain.messages import language, language_of
 from . import (
     admin,
+    failback,
     fleet,
     groups,
     machines,
@@ -45,6 +46,7 @@ app.add_typer(groups.template, name="template")
 app.add_typer(schedules.schedule, name="schedule")
 app.command("failover")(rules.failover)
 app.command("undo")(rules.undo)
+app.add_typer(failback.failback, name="failback")
 app.command("permanent")(rules.permanent)
 app.add_typer(tests.test, name="test")
 app.add_typer(tasks.task, name="task")

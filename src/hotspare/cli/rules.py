@@ -325,6 +325,7 @@ def _show(r: shapes.Rule) -> None:
                       if r["latest_point"] else "")),
         ("RPO wanted", span(r["rpo_s"]) if r["rpo_s"] else ""),
         ("runs from", f"point {r['failover_point']}" if r["failover_point"] else ""),
+        ("commits itself", when(r["commit_at"]) if r["commit_at"] else ""),
         ("quiesce", r["quiesce"]),
         ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),
         ("LAN-free", "on" if r["lan_free"] else ""),

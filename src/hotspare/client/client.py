@@ -181,6 +181,20 @@ class Client:
     def save_screenshot(self, test: int, path: Path) -> None:
         self._save(f"/tests/{test}/screenshot", path, {})
 
+    def fail_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback", body=options)["task"])
+
+    def switch_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/switch",
+                                body=options)["task"])
+
+    def commit_failback(self, rule: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/commit")["task"])
+
+    def undo_failback(self, rule: str, confirm: str | None = None) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/undo",
+                                body={"confirm": confirm})["task"])
+
     # --- groups, templates ---------------------------------------------------------------------
 
     def groups(self) -> list[shapes.Group]:

@@ -115,6 +115,8 @@ class Rule(TypedDict):
     full_runs: int
     failover_point: int | None
     failover_detail: dict[str, Any] | None
+    failback: dict[str, Any] | None         # what a failback has come to
+    commit_at: float | None                 # when it commits itself
     last_result: str | None
     last_error: dict[str, Any] | None
     last_task: int | None

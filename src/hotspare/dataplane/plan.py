@@ -159,7 +159,7 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
               fresh: bool, target_zero: bool,
               previous: Sequence[tuple[Plan, Journal]] = (),
               expected: Layers | None = None, base_size: int | None = None,
-              side: str = "source") -> Plan:
+              also: Iterable[Extent] = (), side: str = "source") -> Plan:
     """Find out what to move for one disk, and write it down as the plan ``path``.
 
     - ``changes``: what differs from the base; for a next pass into the same unpublished state,
@@ -171,6 +171,7 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
     - ``previous``: plans and journals of earlier passes into the same unpublished state, oldest
       first. What they did not complete and flush is planned again.
     - ``base_size``: bytes of the disk at the last point, when that is another size.
+    - ``also``: extents to add to the changes, sorted; iterated again after a reconnect.
     - ``side``: whose disk it is, for errors.
 
     Raises TrackingUnusable when a dirty bitmap is not offered, Reconnect
@@ -184,7 +185,7 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
         with ExitStack() as stack, space_errors(path):
             changed = stack.enter_context(_Spool(path.parent))
             changed.fill(round_out(union(_changed(export, changes, size, control, side),
-                                         _left_over(previous), _cut(base_size, size)), size))
+                                         _left_over(previous), _cut(base_size, size), also), size))
             zeros = _zeros(export, changed, size, control, side)
             runs = _classify(changed, zeros)
             if expected is not None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from ..workflows.link import SIDE
-from . import chains, task_figures
+from . import chains, failback, task_figures
 from .context import Actor, Change
 from .dispatcher import dispatch, refit
 from .hub import SCHEDULE, rule_topic, task_topic
@@ -66,15 +66,7 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
     rule = change.conn.execute(_RULE, {"rule": task.rule}).one()
     match task.kind:
         case "replicate" | "shut-down":
-            if good and task.kind == "replicate":
-                values["last_success_at"] = change.now
-            if rule.schedule is None:
-                event = Event.COMPLETE_ONCE if good else Event.HALT
-            elif outcome == "stopped" or not rule.enabled:
-                event = Event.HALT
-                values |= {"enabled": False, "next_run_at": None}
-            else:
-                event = Event.COMPLETE_PERIODIC
+            event = _run_ended(change, task, rule, outcome, values)
         case "failover":
             _failed_over(change, task, rule, values, good)
             return
@@ -86,13 +78,29 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
             event = Event.MADE_PERMANENT if good else Event.CLEAR_FAILED
             if good:
                 values |= {"failover_point": None, "enabled": False, "next_run_at": None}
-        case _:                     # remove
+        case "remove":
             event = Event.REMOVE_FAILED
             if good:
                 _close(change, task.rule, values)
                 return
+        case _:
+            event, more = failback.ended(task, rule, good, change.now)
+            values |= more
     move(change, task.rule, event, **values)
     chains.planned_goes_on(change, task, rule, good)
+
+
+def _run_ended(change: Change, task: Record, rule: Record, outcome: str,
+               values: dict[str, Any]) -> Event:
+    good = outcome in {"ok", "warning"}
+    if good and task.kind == "replicate":
+        values["last_success_at"] = change.now
+    if rule.schedule is None:
+        return Event.COMPLETE_ONCE if good else Event.HALT
+    if outcome == "stopped" or not rule.enabled:
+        values |= {"enabled": False, "next_run_at": None}
+        return Event.HALT
+    return Event.COMPLETE_PERIODIC
 
 
 def _failed_over(change: Change, task: Record, rule: Record, values: dict[str, Any],

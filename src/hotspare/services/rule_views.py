@@ -99,7 +99,7 @@ def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
     side: dict[str, int] = {
         kind: task for kind in sorted(SIDE)
         if (task := getattr(row, f"side_{kind}")) is not None}
-    allowed = operations(state, bool(row.points), row.live_kind, side)
+    allowed = operations(state, bool(row.points), row.live_kind, row.failback, side)
     when = None if row.schedule is None else decode(Schedule, row.schedule)
     return RuleView(
         id=row.id, name=row.name, group=row.group, group_name=row.group_name, source=row.source,
@@ -118,6 +118,7 @@ def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
         latest_point_at=row.latest_point_at,
         stored=row.stored, rpo_violated_at=row.rpo_violated_at, full_runs=row.full_runs,
         failover_point=row.failover_point, failover_detail=row.failover_detail,
+        failback=row.failback, commit_at=row.commit_at,
         last_result=row.last_result, last_error=explained(row.last_error), last_task=row.last_task,
         last_success_at=row.last_success_at, live_task=row.live_task,
         side_tasks=side,

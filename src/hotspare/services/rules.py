@@ -16,7 +16,7 @@ from ..domain.errors import GiveUp, HotspareError, Refused
 from ..domain.rule_states import Event, Operation, RuleState, refusal
 from ..domain.schedule import next_run
 from ..store import Record, schema
-from . import chains, ends, queue, rpo, rule_views
+from . import chains, ends, failback, queue, rpo, rule_views
 from .context import Actor, Change, Context
 from .faults import Faults
 from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
@@ -151,21 +151,22 @@ class Rules:
         """Run now; a periodic rule then goes on by its schedule. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.START)
+            rule = allowed(change, ref, Operation.START)
             task = begin_run(change, rule, actor, "manual")
             change.audit(actor, "rule.start", rule.id, task=task)
             return task
 
     def stop(self, actor: Actor, ref: str) -> RuleView:
-        """End the schedule and the run. A queued run ends with this call, a running one stops
-        at its next safe place and keeps what it has."""
+        """End the schedule and the run, or the bulk phase of a failback. A queued run ends with
+        this call, a running one stops at its next safe place and keeps what it has."""
         actor.need("operator")
         t = schema.task
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.STOP)
-            change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
-                                .values(enabled=False, next_run_at=None, pause=None))
+            rule = allowed(change, ref, Operation.STOP)
             task = live_task(change.conn, rule=rule.id)
+            if task is None or task.kind == "replicate":
+                change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
+                                    .values(enabled=False, next_run_at=None, pause=None))
             if task is None:
                 if RuleState(rule.own_state) is RuleState.IDLE:
                     queue.move(change, rule.id, Event.HALT)
@@ -184,7 +185,7 @@ class Rules:
         forget the rule. Returns the task; the rule is gone when that has ended well."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.DELETE)
+            rule = allowed(change, ref, Operation.DELETE)
             if delete_replica is None:
                 delete_replica = rule.delete_replica
             if rule.own_state == RuleState.PERMANENT_FAILOVER.value:
@@ -203,7 +204,7 @@ class Rules:
         Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.FAILOVER)
+            rule = allowed(change, ref, Operation.FAILOVER)
             task = self._fail_over(change, actor, rule, point, unplugged=unplugged,
                                    allow_duplicate_mac=allow_duplicate_mac)
             change.audit(actor, "rule.failover", rule.id, task=task, point=point,
@@ -216,7 +217,7 @@ class Rules:
         lost. Returns the first of its tasks."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.PLANNED)
+            rule = allowed(change, ref, Operation.PLANNED)
             task = chains.begin_planned(change, rule, actor,
                                         {"grace_s": grace_s, "power_off": power_off})
             change.audit(actor, "rule.planned-failover", rule.id, task=task, power_off=power_off)
@@ -238,7 +239,7 @@ class Rules:
         """Throw the replica's own writes away and go back to replicating. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.UNDO)
+            rule = allowed(change, ref, Operation.UNDO)
             queue.move(change, rule.id, Event.UNDO)
             task = self._queue(change, "undo", actor, rule, point=rule.failover_point)
             change.audit(actor, "rule.undo", rule.id, task=task)
@@ -250,7 +251,7 @@ class Rules:
         first task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.PERMANENT)
+            rule = allowed(change, ref, Operation.PERMANENT)
             if confirm.strip() != rule.vm_name:
                 raise Refused("rule.confirm", vm=rule.vm_name, name=rule.name)
             if RuleState(rule.own_state) is RuleState.TEMPORARY_FAILOVER:
@@ -261,6 +262,60 @@ class Rules:
             else:
                 task = self._fail_over(change, actor, rule, point, permanent=True)
             change.audit(actor, "rule.permanent", rule.id, task=task, point=point)
+            return task
+
+    def failback(self, actor: Actor, ref: str, *, shut_down: bool = False, grace_s: float = 300,
+                 power_off: bool = False, leave_disks: bool = False) -> int:
+        """Copy what differs back into the source's disks while the replica runs; repeatable. The
+        source has to be off; ``shut_down`` does that through its guest (``power_off``: cut its
+        power after ``grace_s`` seconds). ``leave_disks``: disks that only one of them has stay
+        as they are. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.FAILBACK)
+            task = failback.begin_bulk(change, rule, actor, {
+                "shut_down": shut_down, "grace_s": grace_s, "power_off": power_off,
+                "leave_disks": leave_disks})
+            change.audit(actor, "rule.failback", rule.id, task=task, shut_down=shut_down,
+                         power_off=power_off, leave_disks=leave_disks)
+            return task
+
+    def switch_back(self, actor: Actor, ref: str, *, grace_s: float = 300,
+                    power_off: bool = False, leave_disks: bool = False,
+                    commit_after_s: float | None = None) -> int:
+        """Shut the replica down (``power_off``: cut its power after ``grace_s`` seconds), copy
+        the rest, start the source. It commits itself after ``commit_after_s`` seconds; None: by
+        hand only. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.SWITCH_BACK)
+            task = failback.begin_switch(change, rule, actor, {
+                "grace_s": grace_s, "power_off": power_off, "leave_disks": leave_disks,
+                "commit_after_s": commit_after_s})
+            change.audit(actor, "rule.switch-back", rule.id, task=task, power_off=power_off,
+                         commit_after_s=commit_after_s)
+            return task
+
+    def commit_failback(self, actor: Actor, ref: str) -> int:
+        """Replication goes on from the source; there is no undo any more. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.COMMIT_FAILBACK)
+            task = failback.begin_commit(change, rule, actor)
+            change.audit(actor, "rule.commit-failback", rule.id, task=task)
+            return task
+
+    def undo_failback(self, actor: Actor, ref: str, confirm: str = "") -> int:
+        """The source becomes what it was before and goes off, the replica goes on. What the
+        source wrote since the switch is lost, so ``confirm`` has to name the machine then.
+        Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.UNDO_FAILBACK)
+            if (rule.failback or {}).get("switched") and confirm.strip() != rule.vm_name:
+                raise Refused("failback.confirm-undo", vm=rule.vm_name, name=rule.name)
+            task = failback.begin_undo(change, rule, actor, {})
+            change.audit(actor, "rule.undo-failback", rule.id, task=task)
             return task
 
     def act(self, actor: Actor, action: Literal["start", "stop", "delete"], refs: Sequence[str],
@@ -375,17 +430,17 @@ def find(conn: Connection, ref: str) -> Record:
     return row
 
 
-def _allowed(change: Change, ref: str, operation: Operation) -> Record:
+def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
     side = side_tasks(change.conn, rule.id)
     code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
-                   [x.kind for x in side])
+                   rule.failback, [x.kind for x in side])
     if code is not None:
         task = task or (side[0] if side else None)
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
-                      operation=operation.value, kind=task.kind if task else "",
+                      operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
     return rule

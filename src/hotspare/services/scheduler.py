@@ -12,7 +12,7 @@ from ..domain.bandwidth import Bandwidth, open_from
 from ..domain.errors import HotspareError
 from ..domain.rule_states import RuleState
 from ..store import schema
-from . import queue
+from . import failback, queue
 from .context import SERVICE, Change, Context
 from .hub import SCHEDULE
 from .machines import Machines
@@ -70,14 +70,15 @@ class Scheduler:
         due = self._next()
         if due is not None and due <= self._context.clock():
             with self._context.change() as change:
+                failback.commit_due(change)
                 _begin(change)
             due = self._next()
         return due
 
     def _next(self) -> float | None:
         with self._context.read() as conn:
-            due: float | None = conn.execute(_NEXT).scalar()
-        return due
+            times = (conn.execute(_NEXT).scalar(), failback.next_commit(conn))
+        return min((at for at in times if at is not None), default=None)
 
 
 _READY: Final = (

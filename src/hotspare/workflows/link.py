@@ -58,6 +58,12 @@ class Task:
     point: int | None = None        # for failover
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def platforms(self) -> frozenset[str]:
+        """Those that it works with."""
+        rule = () if self.rule is None else (self.rule.source, self.rule.target)
+        return frozenset(rule if self.platform is None else (self.platform, *rule))
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -100,10 +106,12 @@ class Link(Protocol):
         """The task again, after a restart; None when it is no longer ours (ended, epoch gone)."""
         ...
 
-    def access(self, platform: str) -> PlatformAccess: ...
+    def access(self, platform: str) -> PlatformAccess:
+        """As it is now, of a platform that a live task of this machine works with."""
+        ...
 
     def rule_key(self, rule: str) -> bytes:
-        """32 bytes, the rule's own, derived from a key outside the database."""
+        """32 bytes, the own of a live task's rule, derived from a key outside the database."""
         ...
 
     def limits(self, task: Task) -> Limits: ...
@@ -143,6 +151,12 @@ class Link(Protocol):
               screenshot: bytes | None) -> None:
         """What the test of point ``task.point`` found, with a PNG of at most LARGEST_SCREENSHOT
         bytes. Idempotent: one for each task."""
+        ...
+
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        """What the rule's failback has come to; None: nothing of it is left. Kept, and given to
+        its next tasks as the argument ``failback``. The server has it on return: Retry
+        ``link.unheard`` when it does not answer. Idempotent."""
         ...
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:

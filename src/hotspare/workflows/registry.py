@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from . import (
+    failback,
+    failback_undo,
     failover,
     inventory,
     permanent,
@@ -22,6 +24,10 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
     "test": rehearse.WORKFLOW,
+    "failback": failback.BULK,
+    "switch-back": failback.SWITCH,
+    "commit-failback": failback.COMMIT,
+    "undo-failback": failback_undo.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

@@ -21,8 +21,10 @@ from ..dataplane.plan import PassId, Plan, plan_disk
 from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold, table_of
 from ..dataplane.verify import verify_disk
 from ..domain.errors import ForeignChange, InstantLost, TrackingUnusable
+from ..domain.extents import Again
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import PointDisk, PointInTime, Session, Target, Unknown
+from . import home
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
@@ -50,6 +52,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
     below = base.disk(spec.id) if base is not None else None
     previous = list(_passes(bench, state, spec.id, stack, state.done))
     changes = disk.changes if bench.rule.fast_transfer else Unknown("tracking.off")
+    if state.home and not home.is_noted(bench.folder, spec.id):
+        changes = Unknown("tracking.broken")    # no disk of the replica
     while True:
         expected: Layers | None = None
         if isinstance(changes, Unknown) and (below is not None or previous):
@@ -57,7 +61,7 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 bench.say("replicate.compare",
                           "info" if changes.reason in _ALWAYS else "warning",
                           disk=spec.id, reason=changes.reason)
-            expected = stack.enter_context(_layers(
+            expected = stack.enter_context(layers_at(
                 bench, base if below is not None else None, spec.id, spec.size))
             for plan, journal in previous:
                 expected.add_journal(journal, plan)
@@ -68,6 +72,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 changes=changes, control=_control(bench, None), fresh=below is None,
                 target_zero=below is None and not previous and not session.resumed,
                 previous=previous, expected=expected,
+                also=Again(lambda: home.noted(bench.folder, spec.id, spec.size))
+                if state.home else (),
                 base_size=below.size if below is not None and below.size != spec.size else None)
             named = plan.totals.data + plan.totals.zero
             bench.count(bytes_queried=spec.size if isinstance(changes, Unknown) else named)
@@ -108,7 +114,7 @@ def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> 
                 source=disk.export, target=session.disks[spec.id], plan=plan, journal=journal,
                 key=key, throttles=bench.pace.throttles, transfer_buffer=bench.rule.transfer_buffer,
                 compare_with=compare, tuning=bench.tools.tuning))
-        copy_disks(jobs, _control(bench, point), partial(_count, bench))
+        copy_disks(jobs, _control(bench, point), partial(count, bench))
 
 
 def digest_table(bench: Bench, state: RunState, point: PointInTime) -> Path:
@@ -145,6 +151,12 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
     return path
 
 
+def drop_tables(bench: Bench) -> None:
+    """Forget the copies of the target's digest tables."""
+    for path in bench.folder.glob("*.table"):
+        path.unlink(missing_ok=True)
+
+
 def verify_head(bench: Bench, target: Target, number: int) -> None:
     """Compare the head's content with its digests, within the limits of a transfer. Raises
     ForeignChange ``replica.changed``."""
@@ -158,7 +170,7 @@ def verify_head(bench: Bench, target: Target, number: int) -> None:
     key = digest_key(bench.key)
     with target.read_point(replica_of(bench), number) as exports:
         for disk in manifest.disks:
-            with _layers(bench, manifest, disk.id, disk.size) as expected:
+            with layers_at(bench, manifest, disk.id, disk.size) as expected:
                 found = verify_disk(exports[disk.id], expected, key, Control(stop=stop),
                                     disk=disk.id, directory=bench.folder,
                                     throttles=bench.pace.throttles,
@@ -166,6 +178,20 @@ def verify_head(bench: Bench, target: Target, number: int) -> None:
             if found.mismatches:
                 raise ForeignChange("replica.changed", number=number, disk=disk.id,
                                     file=disk.file, size=sum(e.length for e in found.mismatches))
+
+
+@contextmanager
+def layers_at(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> Iterator[Layers]:
+    """What the disk holds at a published point, by digest."""
+    target = bench.target.target(bench.key)
+    # A point's own tables name only what it changed: those of all older points lie below them.
+    points = () if manifest is None else tuple(
+        p for p in target.lineage(replica_of(bench)).points if p.number <= manifest.number)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_table(bench, target, blob.name))
+                  for point in points for blob in point.digests]
+        with folded(bench.folder, size, disk, opened) as layers:
+            yield layers
 
 
 # --- inside ------------------------------------------------------------------------------------
@@ -212,25 +238,11 @@ def _table(bench: Bench, target: Target, blob: str) -> Iterator[DigestTable]:
 
 
 @contextmanager
-def _layers(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> Iterator[Layers]:
-    """What the disk holds at a published point, by digest."""
-    target = bench.target.target(bench.key)
-    # A point's own tables name only what it changed: those of all older points lie below them.
-    points = () if manifest is None else tuple(
-        p for p in target.lineage(replica_of(bench)).points if p.number <= manifest.number)
-    with ExitStack() as stack:
-        opened = [stack.enter_context(_table(bench, target, blob.name))
-                  for point in points for blob in point.digests]
-        with folded(bench.folder, size, disk, opened) as layers:
-            yield layers
-
-
-@contextmanager
 def _expected(bench: Bench, state: RunState, disk: str, size: int) -> Iterator[Layers]:
     """What the unpublished state holds: the base's digests overlaid with earlier passes."""
     base = _base(bench, state)
     with ExitStack() as stack:
-        layers = stack.enter_context(_layers(
+        layers = stack.enter_context(layers_at(
             bench, base if base is not None and base.disk(disk) else None, disk, size))
         for plan, journal in _passes(bench, state, disk, stack, state.done):
             layers.add_journal(journal, plan)
@@ -259,7 +271,7 @@ def _control(bench: Bench, point: PointInTime | None) -> Control:
     return Control(stop=stop, healthy=healthy, progress=progress)
 
 
-def _count(bench: Bench, result: CopyResult) -> None:
+def count(bench: Bench, result: CopyResult) -> None:
     bench.count(bytes_read=result.bytes_read, bytes_moved=result.bytes_written,
                 bytes_zero=result.zero_bytes, compared=result.compared,
                 retries=result.retries + result.reconnects)

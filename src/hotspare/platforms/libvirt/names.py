@@ -144,6 +144,11 @@ def reader(rule: str, token: str) -> str:
     return f"hs-rx-{rule}-{token}"
 
 
+def writer(rule: str) -> str:
+    """The only domain that may hold a source's files open for writing."""
+    return f"hs-rx-wb-{rule}"
+
+
 def parse(name: str, rule: str) -> VolumeName | None:
     """What volume ``name`` is for ``rule``; None when it is not ours."""
     prefix = f"hs-{rule}"

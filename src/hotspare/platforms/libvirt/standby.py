@@ -20,9 +20,10 @@ from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage, Manifest
 from ...domain.machine import Power
 from ...faultpoints import fault_point
-from ..port import Intent, Progress, ReplicaRef, Running, StartSpec
-from . import host_facts, keep, names, started
+from ..port import Intent, Progress, ReplicaRef, Running, StartSpec, Token
+from . import checkpoints, host_facts, keep, names, started
 from .connection import Connection, mapped
+from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
 from .power import power_of, power_off, shut_down
 from .replica import Replica
@@ -102,10 +103,28 @@ class LibvirtStandby:
         domain = self._domain(running)
         return "off" if domain is None else power_of(domain)
 
-    def stop(self, running: Running, grace_s: float) -> None:
+    def power_on(self, running: Running) -> None:
         domain = self._domain(running)
-        if domain is not None and not shut_down(domain, grace_s):
-            power_off(domain, running.name)
+        if domain is None:
+            raise GiveUp("failover.not-standing", name=running.name)
+        if power_of(domain) == "off":
+            with mapped(vm=running.name):
+                domain.create()
+
+    def tracking(self, running: Running) -> Token | None:
+        domain, intent = self._domain(running), names.intent_of(running.intent)
+        if domain is None or intent is None:
+            return None
+        return checkpoints.token(domain, names.checkpoint(intent.rule, intent.task),
+                                 read_layout(self._connection.conn, domain).vm)
+
+    def stop(self, running: Running, grace_s: float, force: bool = True) -> None:
+        domain = self._domain(running)
+        if domain is None or shut_down(domain, grace_s):
+            return
+        if not force:
+            raise Refused("replica.still-runs", name=running.name, grace_s=grace_s)
+        power_off(domain, running.name)
 
     def discard(self, running: Running) -> None:
         intent = names.intent_of(running.intent)

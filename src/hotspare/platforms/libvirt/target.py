@@ -24,7 +24,7 @@ from ..port import (
 from . import host_facts, lineage_store, names, retire, session, started
 from .connection import Connection
 from .domain_write import checked_vm
-from .receiver import Medium, Receiver, ReceiverExport, end_receivers
+from .receiver import Medium, Receiver, ReceiverExport, end_receivers, remove_sockets
 from .replica import LINEAGE_KEY, Replica, files_of, machines
 
 MAX_POINTS = 100
@@ -185,13 +185,7 @@ class LibvirtTarget:
                 return []
         found = [Leftover("domain", name)
                  for name in end_receivers(self._connection, prefix, readers=True)]
-        if self._connection.remote:
-            return found
-        for path in Path(self._connection.socket_dir).glob(f"{prefix}-*.s"):
-            with contextlib.suppress(OSError):
-                path.unlink()
-                found.append(Leftover("socket", path.name))
-        return found
+        return found + remove_sockets(self._connection, prefix)
 
 
 def _delete(replica: Replica, name: str) -> Leftover:

@@ -1,0 +1,320 @@
+"""A source machine that takes back what its replica became: its own files, written in place.
+
+A receiver holds the machine's disks, with an undo disk for each. While it lives, QEMU's lock
+keeps the machine from starting; when it is gone, nothing is left but the undo disks. The disks'
+persistent bitmaps go on recording in it, so that the next run of the rule is incremental.
+
+What a failback keeps lies beside the machine's disks (or in option ``scratch_dir``), and begins
+with its origin's name: ``….DISK.undo``, ``….nvram-undo``, and ``….eEPOCH.fence`` for each epoch
+that was here: whoever finds a higher one than its own stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import libvirt
+
+from ...domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
+from ...domain.extents import Extent
+from ...domain.machine import VmDescription
+from ...faultpoints import fault_point
+from ..port import (
+    Changes,
+    DirtyContext,
+    Export,
+    Intent,
+    Leftover,
+    PreservedDisk,
+    Progress,
+    Token,
+    Unknown,
+)
+from . import checkpoints, kept_firmware, names, offline, undo_disk
+from .connection import Connection
+from .domain_read import Layout, read_layout
+from .files import delete_files, in_directory
+from .inventory import find_machine
+from .kept_firmware import KeptFirmware
+from .liberrors import translate
+from .receiver import Medium, Receiver, ReceiverExport, Seal, end_receivers, remove_sockets
+from .scratch import directory
+from .session import checked_disks
+from .undo_disk import UndoDisk
+
+_SINCE_BASE: Final = "hs-changes"       # copy of the base's bitmap, as it was when we came
+_FENCE: Final = re.compile(r"\.e(\d+)\.fence")
+_OURS: Final = (undo_disk.SUFFIX, kept_firmware.SUFFIX, ".fence")
+
+
+class LibvirtWriteBack:
+    """Implements :class:`~hotspare.platforms.port.WriteBack`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open(self, vm: str, base: Token | None, origin: Intent,
+             epoch: int) -> LibvirtWriteBackSession:
+        name = names.writer(names.checked_rule(origin.rule))
+        domain = find_machine(self._connection, vm)
+        layout = self._off(domain)
+        kept = _Kept(self._connection, layout, origin)
+        kept.fence(epoch)
+        end_receivers(self._connection, name, readers=True)
+        for helper in offline.helpers(self._connection.conn, origin.rule).values():
+            offline.destroy(self._connection, helper)
+        media = [*_media(layout), *kept.undo_media()]
+        fault_point("write-back.after-undo-disks")
+        receiver = self._receiver(name, layout, media)
+        try:
+            fault_point("write-back.after-receiver")
+            # again, now that only we can write: whoever fenced us has ended it, or is seen here
+            kept.check_fence(epoch)
+            return LibvirtWriteBackSession(
+                receiver, layout, kept,
+                KeptFirmware(self._connection, layout, kept.firmware, f"{name}-nv"), base)
+        except BaseException:
+            with contextlib.suppress(HotspareError):
+                receiver.close()
+            raise
+
+    def power_on(self, vm: str, intent: Intent) -> Token | None:
+        domain = find_machine(self._connection, vm)
+        layout = read_layout(self._connection.conn, domain)
+        name = str(intent)
+        if layout.vm.power == "off":
+            if layout.saved:
+                raise Refused("source.saved", vm=layout.vm.name)
+            self._track(domain, layout, name, names.writer(intent.rule))
+            fault_point("power-on.after-tracking")
+            try:
+                domain.create()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                    raise translate(error, vm=layout.vm.name) from error
+                # it runs: somebody was quicker, and what was laid down tracks that as well
+            fault_point("power-on.after-start")
+        if not checkpoints.sound(domain, name):
+            return None
+        return checkpoints.token(domain, name, layout.vm)
+
+    def undo_exists(self, vm: str, origin: Intent) -> bool:
+        layout = read_layout(self._connection.conn, find_machine(self._connection, vm))
+        return bool(_Kept(self._connection, layout, origin).files())
+
+    def clear(self, vm: str, origin: Intent) -> list[Leftover]:
+        name = names.writer(names.checked_rule(origin.rule))
+        found = [Leftover("domain", ended)
+                 for ended in end_receivers(self._connection, name, readers=True)]
+        found += remove_sockets(self._connection, name)
+        try:
+            domain = find_machine(self._connection, vm)
+        except GiveUp as error:
+            if error.code == "vm.not-found":
+                return found
+            raise
+        layout = read_layout(self._connection.conn, domain)
+        kept = _Kept(self._connection, layout, origin)
+        if kept.files():
+            # first, as the files are what says that there may be a seal
+            self._unseal(domain, layout, kept.seal, name)
+            fault_point("clear.after-seals")
+        return [*found, *kept.delete()]
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _off(self, domain: Any) -> Layout:
+        """The layout of a machine that can be written. Raises Refused."""
+        layout = read_layout(self._connection.conn, domain)
+        if layout.vm.power != "off":
+            raise Refused("source.runs", vm=layout.vm.name)
+        if layout.saved:
+            raise Refused("source.saved", vm=layout.vm.name)
+        checked_disks(layout.vm.disks)
+        for element in layout.root.findall("devices/disk"):
+            target = element.find("target")
+            disk = "" if target is None else target.get("dev", "")
+            if disk in layout.sources and element.find("readonly") is not None:
+                raise Refused("disk.read-only", disk=disk)
+        return layout
+
+    def _receiver(self, name: str, layout: Layout, media: list[Medium]) -> Receiver:
+        try:
+            return Receiver(self._connection, name, media)
+        except Retry as error:
+            if error.code != "replica.busy":
+                raise
+            raise Retry("source.disk-busy", after_s=5, vm=layout.vm.name,
+                        reason=error.fields["reason"]) from error
+
+    def _track(self, domain: Any, layout: Layout, name: str, receiver_name: str) -> None:
+        """Begin a checkpoint of a machine that is off, so that it starts with it.
+
+        It could also be started paused for that. But then nothing would tell, after a crash, a
+        machine that never ran from one that its owner has started and paused, and one of ours
+        would stay paused until we come again."""
+        media = [m for m in _media(layout) if m.fmt == "qcow2"]
+        if not media:
+            return
+        with self._receiver(receiver_name, layout, media) as receiver:
+            disks = [m.key for m in media if receiver.has_bitmaps(m.key)]
+            if not disks:
+                return
+            checkpoints.announce(domain, name, disks)
+            fault_point("power-on.after-checkpoint")
+            for disk in disks:
+                receiver.track(disk, name)
+
+    def _unseal(self, domain: Any, layout: Layout, seal: str, receiver_name: str) -> None:
+        media = [m for m in _media(layout) if m.fmt == "qcow2"]
+        if not media:
+            return
+        if layout.vm.power == "off":
+            with self._receiver(receiver_name, layout, media) as receiver:
+                receiver.unseal([m.key for m in media], seal)
+        else:
+            # somebody started it: libvirt removes a bitmap that it takes for a checkpoint's
+            checkpoints.announce(domain, seal, [m.key for m in media])
+            checkpoints.delete(domain, seal)
+
+
+class LibvirtWriteBackSession:
+    """Implements :class:`~hotspare.platforms.port.WriteBackSession`."""
+
+    def __init__(self, receiver: Receiver, layout: Layout, kept: _Kept, firmware: KeptFirmware,
+                 base: Token | None) -> None:
+        self.vm: VmDescription = layout.vm
+        self.disks: Mapping[str, Export] = {d.id: ReceiverExport(receiver, d.id)
+                                            for d in layout.vm.disks}
+        self._receiver, self._seal, self._firmware = receiver, kept.seal, firmware
+        self._undo = {d.id: UndoDisk(receiver, d.id) for d in layout.vm.disks}
+        self.untouched = self._break_seals()
+        self._changes = {d.id: self._since(base, d.id, checkpoints.untold(d, base))
+                         for d in layout.vm.disks}
+
+    def _break_seals(self) -> bool:
+        """Whether all seals were whole; none is left."""
+        seals = self._receiver.seals(self._seal)
+        found = [seals.get(d.location, Seal(False)) for d in self.vm.disks]
+        self._receiver.unseal(self.disks, self._seal)
+        return all(s.found and s.sound and not s.dirty for s in found)
+
+    def _since(self, base: Token | None, disk: str, reason: str) -> Changes:
+        if reason or base is None:
+            return Unknown(reason)
+        node, name = self._receiver.nodes[disk], str(base["checkpoint"])
+        if not checkpoints.whole(self._receiver.qmp("query-named-block-nodes"), node, name):
+            return Unknown("tracking.broken")
+        # what is written from now on is ours
+        self._receiver.qmp("block-dirty-bitmap-add", node=node, name=_SINCE_BASE, disabled=True)
+        self._receiver.qmp("block-dirty-bitmap-merge", node=node, target=_SINCE_BASE,
+                           bitmaps=[name])
+        self._receiver.offer_bitmap(disk, _SINCE_BASE)
+        return DirtyContext(f"qemu:dirty-bitmap:{_SINCE_BASE}")
+
+    def changes(self, disk: str) -> Changes:
+        return self._changes[disk]
+
+    def resize(self, disk: str, size: int) -> None:
+        least = self._undo[disk].size
+        if size == self._receiver.size(disk):
+            return
+        if size < least:
+            raise Refused("disk.not-smaller", disk=disk, size=size, before=least)
+        try:
+            self._receiver.resize(disk, size)
+        except GiveUp as error:
+            if error.code != "qmp.failed":
+                raise
+            raise Refused("disk.resize", disk=disk, size=size,
+                          reason=error.fields["reason"]) from error
+
+    def preserve(self, disk: str, extents: Iterable[Extent], progress: Progress) -> int:
+        return self._undo[disk].preserve(extents, progress)
+
+    def preserved(self, disk: str) -> PreservedDisk | None:
+        return self._undo[disk].preserved()
+
+    def preserve_firmware(self) -> None:
+        self._firmware.preserve()
+
+    def write_firmware_state(self, state: bytes) -> None:
+        self._firmware.write(state)
+
+    def restore_firmware_state(self) -> None:
+        self._firmware.restore()
+
+    def close(self, sealed: bool) -> None:
+        if sealed and self._receiver.alive():
+            self._receiver.seal([d for d in self.disks if self._receiver.has_bitmaps(d)],
+                                self._seal)
+            fault_point("write-back.before-close")
+        self._receiver.close()
+
+
+class _Kept:
+    """The files that a failback keeps beside the disks of a machine."""
+
+    def __init__(self, connection: Connection, layout: Layout, origin: Intent) -> None:
+        self._connection, self._layout, self._origin = connection, layout, origin
+        self._places = {d.id: directory(connection, d) for d in layout.vm.disks}
+        self._first = self._places[layout.vm.disks[0].id]
+
+    @property
+    def seal(self) -> str:
+        """Name of the bitmaps that tell whether a disk was written between two sessions."""
+        return f"{self._origin}.seal"
+
+    @property
+    def firmware(self) -> str:
+        return f"{self._first}/{self._origin}{kept_firmware.SUFFIX}"
+
+    def undo_media(self) -> list[Medium]:
+        """The undo disks as media of a receiver; those that are not there yet are made. Their
+        size is that of the disk before the failback, so it never changes."""
+        media = []
+        for disk in self._layout.vm.disks:
+            path = (f"{self._places[disk.id]}/{self._origin}.{names.disk_part(disk.id)}"
+                    f"{undo_disk.SUFFIX}")
+            with in_directory(self._connection, path) as (pool, name):
+                if pool.peek(name) is None:
+                    pool.create(name, disk.size, "qcow2")
+            media.append(Medium(undo_disk.key_of(disk.id), path))
+        return media
+
+    def fence(self, epoch: int) -> None:
+        """Say that ``epoch`` is here. Raises Fenced when a higher one is."""
+        self.check_fence(epoch)
+        path = f"{self._first}/{self._origin}.e{epoch}.fence"
+        with in_directory(self._connection, path) as (pool, name):
+            if pool.peek(name) is None:
+                pool.create(name, 0, "raw")
+
+    def check_fence(self, epoch: int) -> None:
+        """Raises Fenced when a higher epoch than ours was here."""
+        found = max((int(m[1]) for m in map(_FENCE.search, self.files()) if m), default=0)
+        if found > epoch:
+            raise Fenced("rule.fenced", rule=self._origin.rule, found=found, epoch=epoch)
+
+    def files(self) -> list[str]:
+        """Names of all files of the failback."""
+        found = []
+        for place in set(self._places.values()):
+            with in_directory(self._connection, f"{place}/-") as (pool, _):
+                found += [name for name in pool.names() if self._mine(name)]
+        return found
+
+    def delete(self) -> list[Leftover]:
+        return [gone for place in sorted(set(self._places.values()))
+                for gone in delete_files(self._connection.conn, place, self._mine, "undo")]
+
+    def _mine(self, name: str) -> bool:
+        return name.startswith(f"{self._origin}.") and name.endswith(_OURS)
+
+
+def _media(layout: Layout) -> list[Medium]:
+    return [Medium(d.id, d.location, "raw" if d.format == "raw" else "qcow2")
+            for d in layout.vm.disks]
