@@ -92,7 +92,7 @@ def test_failover_and_undo_return_to_the_state_before() -> None:
        st.sets(st.sampled_from(["test", "scrub"])))
 def test_operations_agree_with_the_table(state: RuleState, has_point: bool,
                                          live: str | None, side: set[str]) -> None:
-    allowed = rs.operations(state, has_point, live, side)
+    allowed = rs.operations(state, has_point, live, side=side)
     assert Operation.LOG in allowed
     if live is not None:
         assert allowed <= {Operation.LOG, Operation.STOP, Operation.TEST}

@@ -16,7 +16,8 @@ from . import probes
 
 _NO_BOOT: Final = re.compile(
     r"no bootable device|boot failed|not a bootable|operating system not found"
-    r"|missing operating system|kernel panic|grub rescue|bootmgr is missing|emergency mode",
+    r"|missing operating system|kernel panic|grub rescue|bootmgr is missing|emergency mode"
+    r"|booting from hard disk\.*\s*\Z",
     re.IGNORECASE)
 """What firmware, boot loaders and kernels say when it went no further."""
 

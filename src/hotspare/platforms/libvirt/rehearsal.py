@@ -17,12 +17,11 @@ from ...faultpoints import fault_point
 from ..port import Intent, Isolation, Leftover, ReplicaRef, Running, Screen
 from . import isolation, names, screen, started
 from .connection import Connection, mapped
+from .liberrors import translate
 from .power import power_of, power_off
 from .replica import Replica
 
 _AGENT_S: Final = 1
-_NO_ANSWER: Final = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED,
-                     libvirt.VIR_ERR_AGENT_COMMAND_TIMEOUT, libvirt.VIR_ERR_OPERATION_INVALID)
 _ENDED: Final = {libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shut-down",
                  libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed"}
 
@@ -55,12 +54,12 @@ class LibvirtRehearsal:
         try:
             libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-ping"}', _AGENT_S, 0)
         except libvirt.libvirtError as error:
-            if error.get_error_code() in _NO_ANSWER:
-                return False
             if error.get_error_code() == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
                 return None
-            with mapped(vm=running.name):
-                raise
+            fault = translate(error, vm=running.name)
+            if fault.action == "reconnect":
+                raise fault from error
+            return False
         return True
 
     def addresses(self, running: Running) -> Sequence[str]:
