@@ -157,5 +157,5 @@ def test_all_of_it_was_asked_often_enough(everything: World) -> None:
     # task that can be stopped by its number runs, and what a rule allows depends on what it is at.
     rule = "POST /api/v1/rules/{ref}"
     assert never <= {"POST /api/v1/login", "POST /api/v1/tasks/{task}/stop", f"{rule}/move",
-                     f"{rule}/start", f"{rule}/stop", f"{rule}/failover", f"{rule}/planned-failover", f"{rule}/permanent",
-                     f"{rule}/undo"}
+                     f"{rule}/start", f"{rule}/stop", f"{rule}/failover",
+                     f"{rule}/planned-failover", f"{rule}/permanent", f"{rule}/undo"}
