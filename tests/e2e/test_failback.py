@@ -64,11 +64,13 @@ def switched(rig: Rig, gate: Path, *options: str) -> Any:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("lost", ["power cut", "shut down"])
-def test_home_and_on(rig_factory: Callable[..., Rig], tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize(("lost", "machine"), [
+    ("power cut", {}), ("shut down", {}), ("shut down", {"firmware": "uefi", "disks": 3})])
+def test_home_and_on(rig_factory: Callable[..., Rig], tmp_path: Path, lost: str,
+                     machine: dict[str, Any]) -> None:
     """From an older point; the source's tracking is intact, or is not."""
     gate = tmp_path / "gate"
-    rig = rig_factory(GATE.format(gate), rate=20.0)
+    rig = rig_factory(GATE.format(gate), rate=20.0, **machine)
     rig.protect()
     rig.run()
     rig.guest.wait_records(rig.guest.journal_count() + 20)
