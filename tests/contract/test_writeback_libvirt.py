@@ -11,6 +11,7 @@ import pytest
 from hotspare.domain.errors import (
     Fenced,
     HotspareError,
+    InstantLost,
     OutOfSpace,
     Reconnect,
     Refused,
@@ -283,6 +284,26 @@ def test_the_later_of_two_writes(make: Make) -> None:
         with pytest.raises(Fenced):
             two.write_back.open(machine.name, None, origin, 1)
         one.write_back.clear(machine.name, origin)
+    assert machine.left() == set()
+
+
+def test_readers_of_its_own_rule(make: Make) -> None:
+    """One that an earlier task left on these disks is ended; one that reads other disks is not:
+    source and target may be one host."""
+    machine, replica = make("qcow2"), make("qcow2")
+    with machine.platform() as platform:
+        lost = platform.source.open_point(machine.name, None, "off", machine.intent())
+        other = platform.source.open_point(replica.name, None, "off", machine.intent())
+        origin = machine.intent()
+        session = platform.write_back.open(machine.name, None, origin, 1)
+        with pytest.raises(InstantLost):
+            lost.healthy()
+        other.healthy()
+        assert content_of(other.disks[0].export) == replica.content("vda")
+        session.close(sealed=False)
+        other.release()
+        lost.release()
+        platform.write_back.clear(machine.name, origin)
     assert machine.left() == set()
 
 
