@@ -33,7 +33,7 @@ from ..port import (
     Token,
     Unknown,
 )
-from . import checkpoints, kept_firmware, names, offline, undo_disk
+from . import build, checkpoints, kept_firmware, names, offline, undo_disk
 from .connection import Connection
 from .domain_read import Layout, read_layout
 from .files import delete_files, in_directory
@@ -94,6 +94,16 @@ class LibvirtWriteBack:
         if not checkpoints.sound(domain, name):
             return None
         return checkpoints.token(domain, name, layout.vm)
+
+    def build(self, vm: VmDescription, name: str, storage: str, networks: Mapping[str, str],
+              intent: Intent) -> str:
+        return build.build(self._connection, vm, name, storage, networks, intent)
+
+    def let_go(self, vm: str, intent: Intent) -> None:
+        build.let_go(self._connection, vm, intent)
+
+    def demolish(self, vm: str, intent: Intent) -> list[Leftover]:
+        return build.demolish(self._connection, vm, intent)
 
     def undo_exists(self, vm: str, origin: Intent) -> bool:
         layout = read_layout(self._connection.conn, find_machine(self._connection, vm))
