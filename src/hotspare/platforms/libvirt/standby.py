@@ -9,7 +9,6 @@ continued by the same intent, and discard leaves nothing.
 from __future__ import annotations
 
 import contextlib
-import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
@@ -25,17 +24,10 @@ from . import checkpoints, host_facts, keep, names, started
 from .connection import Connection, mapped
 from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
-from .power import power_of, power_off, shut_down
+from .power import power_of, power_off, shut_down, undefine
 from .replica import Replica
 from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
-
-_INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
-
-_UNDEFINE = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 class LibvirtStandby:
@@ -167,7 +159,7 @@ class LibvirtStandby:
                 there.pool.delete(volume)
         fault_point("discard.after-volumes")
         if domain is not None:
-            _undefine(domain, name)
+            undefine(domain, name)
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -215,9 +207,8 @@ class LibvirtStandby:
     def _uuid(self, point: Manifest, how: StartSpec, intent: Intent) -> str:
         """A failover keeps the machine's uuid (licences, cloud-init) unless the host has a machine
         of that uuid: the source, when source and target are one host."""
-        if how.kind == "failover" and started.by_uuid(self._connection, point.vm.uuid) is None:
-            return point.vm.uuid
-        return str(uuid.uuid5(_INTENTS, str(intent)))
+        return started.uuid_for(self._connection, point.vm.uuid if how.kind == "failover" else "",
+                                intent)
 
     def _run(self, domain: Any, point: Manifest, how: StartSpec, intent: Intent) -> None:
         with mapped(vm=how.name):
@@ -260,12 +251,3 @@ def _checkpoint(domain: Any, point: Manifest, name: str) -> None:
     for target in disk_targets(point.vm.disks).values():
         new_element(disks, "disk", name=target, checkpoint="bitmap")
     domain.checkpointCreateXML(ET.tostring(root, encoding="unicode"), 0)
-
-
-def _undefine(domain: Any, name: str) -> None:
-    with mapped(vm=name):
-        try:
-            domain.undefineFlags(_UNDEFINE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
