@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..domain.codec import decode, encode
-from ..domain.errors import HotspareError, Refused
+from ..domain.errors import GiveUp, HotspareError, Refused
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, Platform, PointInTime, Running, Token, WriteBackSession
 from . import failback_state, home, temp_dir, transfer
@@ -51,8 +51,13 @@ def _build(bench: Bench, context: Json) -> None:
         return
     tell(bench, context)            # before anything of it is there
     there = bench.target.source.inspect(running_of(context).ref)
-    vm = bench.platform(place["platform"]).write_back.build(
-        there, place["name"], place["storage"], place["networks"], origin(bench, context))
+    try:
+        vm = bench.platform(place["platform"]).write_back.build(
+            there, place["name"], place["storage"], place["networks"], origin(bench, context))
+    except GiveUp:                  # nothing of it is left
+        del context["failback"]
+        bench.link.failback(bench.task, None)
+        raise
     fault_point("failback.built")
     tell(bench, context, place=place | {"vm": vm})
     bench.say("failback.built", name=place["name"], storage=place["storage"])
@@ -229,8 +234,9 @@ def one_pass(bench: Bench, context: Json, *, limited: bool, last: bool = False) 
     last_token = state.token if state.equal else None
     state = failback_state.save(bench.folder, state.next(bench.task.id))
     tell(bench, context)
-    session = open_source(bench, context,
-                          lineage.head.tracking if lineage.head is not None else None)
+    # a machine that was made for this tracks nothing yet
+    base = lineage.head if known(bench, context).get("place") is None else None
+    session = open_source(bench, context, base.tracking if base is not None else None)
     whole = last_token is None or not session.untouched
     point = open_replica(bench, running, standing if whole else last_token, state)
     _grow(session, point)

@@ -63,13 +63,16 @@ class Restore(Pass):
 
 def _stop_source(bench: Bench, context: Json) -> None:
     """What it wrote is thrown away, so its power may be cut."""
+    place = known(bench, context).get("place")
+    if place is not None and not place.get("vm"):
+        return                      # it was not made yet; who has its name is somebody else
     home = home_of(bench, context)
     try:
         if home.platform.source.power(home.vm) != "off":
             home.platform.source.shut_down(
                 home.vm, float(bench.task.arguments.get("grace_s", _GRACE_S)), True)
-    except GiveUp as error:         # a machine at a new place that was not made yet
-        if error.code != "vm.not-found" or not known(bench, context).get("place"):
+    except GiveUp as error:         # one at a new place that was demolished already
+        if error.code != "vm.not-found" or place is None:
             raise
     fault_point("failback-undo.source-off")
 
