@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import Field, StringConstraints
 
+from ..domain.proof import Checklist
 from ..services.failback import NewHome
 from .base import NO_NUL, PLAIN, Input, Named
 from .schedule_inputs import BandwidthRanges, ScheduleInput, Zone
@@ -28,6 +29,7 @@ Folder = Annotated[str, StringConstraints(max_length=1024, pattern=PLAIN)]
 Place = Annotated[str, StringConstraints(max_length=255, pattern=PLAIN)]
 
 Ref = Annotated[Named, Path(description="an id or a name")]
+TestId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 TaskId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Wanted = Annotated[Named | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=500, description="largest number of items")]
@@ -164,6 +166,27 @@ class Failover(Input):
     unplugged: bool = Field(False, description="start with the cables out")
     allow_duplicate_mac: bool = Field(
         False, description="also while the source runs with the same addresses")
+
+
+class StartTest(Input):
+    """What is null is looked for when the machine can show it. See docs/user/testing.md."""
+
+    point: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None, description="null: the newest")
+    heartbeat: bool | None = Field(None, description="the guest's agent answers")
+    screen: bool | None = Field(None, description="the screen is not blank, and changes")
+    text: Annotated[str, StringConstraints(max_length=80, pattern=PLAIN)] = Field(
+        "", description="stands on the screen, which is in text mode")
+    ping: bool = Field(False, description="it answers in the isolated network")
+    ports: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=16)] = Field(
+        [], description="of TCP, that take a connection there")
+    address: Annotated[str, StringConstraints(max_length=18, pattern=PLAIN)] = Field(
+        "", description="ADDRESS/PREFIX that the guest has by itself; empty: by DHCP")
+    boot_s: Annotated[float, Field(ge=5, le=3600, allow_inf_nan=False)] = Field(
+        180, description="seconds until all of it has shown")
+
+    def wanted(self) -> Checklist:
+        return Checklist(**self.model_dump(exclude={"point", "ports"}), ports=tuple(self.ports))
 
 
 class PlannedFailover(Input):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, decode_known, encode
 from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..store import Record, by_the_value, schema
 from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Task
@@ -25,6 +27,7 @@ from ..workflows.wire import (
     Secrets,
     Synced,
     overview,
+    proof_body,
 )
 from . import link_statements as sql
 from . import queue, rebuild
@@ -179,6 +182,10 @@ class LocalLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
 
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
         self._report("failback", task, {"detail": detail})

@@ -15,7 +15,7 @@ from ..platforms.port import Check, ConnectionReport, Place, VmSummary
 from ..store import Record, schema
 from ..workflows.link import FoundReplica, Outcome
 from ..workflows.wire import Call
-from . import catalogue, ends, queue, rebuild
+from . import catalogue, ends, queue, rebuild, tests
 from . import link_statements as sql
 from .context import SERVICE, Change
 from .hub import machine_topic, rule_topic, task_topic
@@ -49,7 +49,7 @@ class Reports:
         self.kinds: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "log": self._log, "adopt": self._adopt, "failover": self._failover,
             "failback": self._failback, "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause}
+            "pause": self._pause, "proof": tests.adopt}
 
     def apply(self, change: Change, call: Call, at: float, batch: Batch) -> None:
         """The caller writes the batch at the end of its change, or of its savepoint."""

@@ -64,15 +64,20 @@ class Rules:
                ) -> Page[PointView]:
         """Restore points, newest first."""
         actor.need("viewer")
-        p = schema.restore_point
+        p, t, other = schema.restore_point, schema.proof, schema.proof.alias()
+        last = (sa.select(sa.func.max(other.c.id)).where(
+            other.c.rule == p.c.rule, other.c.point == p.c.number, other.c.kind == "test")
+            .scalar_subquery())
         with self._context.read() as conn:
             rule = find(conn, ref)
             rows = conn.execute(slice_of(
-                sa.select(p).where(p.c.rule == rule.id).order_by(p.c.number.desc()),
-                limit, cursor)).all()
+                sa.select(p, t.c.id.label("test"), t.c.verdict, t.c.at.label("tested_at"))
+                .select_from(p).outerjoin(t, t.c.id == last).where(p.c.rule == rule.id)
+                .order_by(p.c.number.desc()), limit, cursor)).all()
         return page([PointView(number=r.number, taken_at=r.taken_at, consistency=r.consistency,
                                note=r.note, size=r.size, moved=r.moved, task=r.task,
-                               epoch=r.epoch, standing=r.number == rule.failover_point)
+                               epoch=r.epoch, standing=r.number == rule.failover_point,
+                               test=r.test, verdict=r.verdict, tested_at=r.tested_at)
                      for r in rows], limit, cursor)
 
     # --- settings ------------------------------------------------------------------------------
@@ -431,14 +436,13 @@ def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
+    side = side_tasks(change.conn, rule.id)
     code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
-                   rule.failback)
+                   rule.failback, [x.kind for x in side])
     if code is not None:
+        task = task or (side[0] if side else None)
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
                       operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
-    if operation in {Operation.DELETE, Operation.PERMANENT}:    # they delete what is looked at
-        for side in side_tasks(change.conn, rule.id):
-            raise Refused("rule.looked-at", name=rule.name, kind=side.kind, task=side.id)
     return rule
