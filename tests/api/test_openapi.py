@@ -158,4 +158,6 @@ def test_all_of_it_was_asked_often_enough(everything: World) -> None:
     rule = "POST /api/v1/rules/{ref}"
     assert never <= {"POST /api/v1/login", "POST /api/v1/tasks/{task}/stop", f"{rule}/move",
                      f"{rule}/start", f"{rule}/stop", f"{rule}/failover",
-                     f"{rule}/planned-failover", f"{rule}/permanent", f"{rule}/undo"}
+                     f"{rule}/planned-failover", f"{rule}/permanent", f"{rule}/undo",
+                     f"{rule}/failback", f"{rule}/failback/switch", f"{rule}/failback/commit",
+                     f"{rule}/failback/undo"}

@@ -9,6 +9,8 @@ import json
 import sys
 from typing import Any
 
+from hotspare.domain.codec import decode
+from hotspare.domain.machine import VmDescription
 from hotspare.faultpoints import fault_point
 from hotspare.platforms.libvirt.platform import LibvirtPlatform
 from hotspare.platforms.port import Intent, PlatformAccess
@@ -32,6 +34,9 @@ def main(order: dict[str, Any]) -> None:
         session.close(sealed=False)
     elif order["do"] == "power-on":
         writer.power_on(vm, Intent(order["rule"], 1, order["task"]))
+    elif order["do"] == "build":
+        writer.build(decode(VmDescription, order["model"]), vm, order["storage"], {}, origin)
+        writer.demolish(vm, origin)
     elif order["do"] == "clear":
         writer.clear(vm, origin)
 

@@ -53,17 +53,19 @@ def ignore(done: int, total: int) -> None:
 
 
 def guest_write(domain: Any, file: str, offset: int, length: int, pattern: int) -> None:
-    """Write as the guest would: through the device of a running machine whose disk ``file`` is."""
+    """Write and flush as the guest would: through the device of a running machine whose disk
+    ``file`` is."""
     def qmp(command: str, **arguments: Any) -> Any:
         answer = libvirt_qemu.qemuMonitorCommand(
             domain, json.dumps({"execute": command, "arguments": arguments}), 0)
         return json.loads(answer)["return"]
 
     front = next(b["qdev"] for b in qmp("query-block") if b["inserted"]["file"] == file)
-    command = f'qemu-io -d {front} "write -P {pattern} {offset} {length}"'
-    # it prints to the standard output of QEMU, so that only a complaint comes back
-    complaint = qmp("human-monitor-command", **{"command-line": command})
-    assert complaint == "", complaint
+    for words in (f"write -P {pattern} {offset} {length}", "flush"):
+        # it prints to the standard output of QEMU, so that only a complaint comes back
+        complaint = qmp("human-monitor-command",
+                        **{"command-line": f'qemu-io -d {front} "{words}"'})
+        assert complaint == "", complaint
 
 
 class Machine:
@@ -211,12 +213,14 @@ class Machine:
         wait_for(lambda: not any(n.startswith("hs-rx-") for n in look()), 10, "receivers ended")
         return look()
 
-    def efi(self) -> None:
-        """Give it UEFI firmware; it has no variables before it is started."""
+    def efi(self, chosen: bool = True) -> None:
+        """Give it UEFI firmware; it has no variables before it is started. They lie where its
+        owner has ``chosen``, or where libvirt puts them."""
+        place = (f"<nvram>{self.host.storage_dir}/{self.name}_VARS.fd</nvram>" if chosen else "")
         self.define(self.xml().replace(
             "<os><type>hvm</type></os>",
             "<os firmware='efi'><type machine='q35'>hvm</type><firmware><feature enabled='no' "
-            "name='secure-boot'/></firmware></os>").replace("'MiB'>16<", "'MiB'>64<"))
+            f"name='secure-boot'/></firmware>{place}</os>").replace("'MiB'>16<", "'MiB'>64<"))
 
     def variables(self) -> bytes | None:
         """Its UEFI variables, where libvirt keeps them."""

@@ -61,7 +61,8 @@ class Stages:
         assert self.running() <= 1
 
     def running(self) -> int:
-        return int(self.rig.guest.running) + int(self.replica.running)
+        there = self.replica.domain_or_none()
+        return int(self.rig.guest.running) + int(there is not None and bool(there.isActive()))
 
 
 @pytest.mark.timeout(300)

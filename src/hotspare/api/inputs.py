@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import Field, StringConstraints
 
 from ..domain.proof import Checklist
+from ..services.failback import NewHome
 from .base import NO_NUL, PLAIN, Input, Named
 from .schedule_inputs import BandwidthRanges, ScheduleInput, Zone
 
@@ -208,8 +209,23 @@ class _Grace(Input):
         False, description="disks that only one of the two machines has stay as they are")
 
 
+class NewPlace(Input):
+    platform: Named
+    storage: Named
+    name: Named | None = Field(None, description="of the machine there; null: the original's")
+    networks: dict[Named, Named] = Field(
+        {}, max_length=64, description="the replica's network -> the one there")
+
+
 class Failback(_Grace):
     shut_down: bool = Field(False, description="shut the source down, if it runs")
+    place: NewPlace | None = Field(
+        None, description="into a machine that is made there; null: into the original")
+
+    def to(self) -> NewHome | None:
+        there = self.place
+        return None if there is None else NewHome(there.platform, there.storage,
+                                                  there.name or "", there.networks)
 
 
 class SwitchBack(_Grace):

@@ -632,6 +632,24 @@ class WriteBack(Protocol):
         ``source.saved``."""
         ...
 
+    def build(self, vm: VmDescription, name: str, storage: str, networks: Mapping[str, str],
+              intent: Intent) -> str:
+        """Make a machine like ``vm``, off and with empty disks in ``storage``, for a failback to a
+        new place; returns its lasting id. ``networks`` maps those of ``vm`` to this platform's. It
+        keeps its uuid unless that is taken here. The same intent finds what it made. Refused with
+        the reason when it cannot run here, ``name.taken``; nothing half-made is left."""
+        ...
+
+    def let_go(self, vm: str, intent: Intent) -> None:
+        """Take what marks a machine as built for ``intent`` off it: from now on it is its
+        owner's, and not demolished any more. Idempotent."""
+        ...
+
+    def demolish(self, vm: str, intent: Intent) -> list[Leftover]:
+        """Remove a machine that ``intent`` built and that was not let go, with its disks, also
+        while it runs. After :meth:`clear`. Idempotent."""
+        ...
+
     def undo_exists(self, vm: str, origin: Intent) -> bool:
         """Whether anything is left that :meth:`clear` would remove of what this failback keeps."""
         ...

@@ -86,6 +86,8 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
         case _:
             event, more = failback.ended(task, rule, good, change.now)
             values |= more
+            if event is Event.FAILBACK_COMMITTED:
+                values |= failback.settle_place(change, task, rule)
     move(change, task.rule, event, **values)
     chains.planned_goes_on(change, task, rule, good)
 

@@ -35,7 +35,7 @@ from .context import Change, Context
 from .hub import SECRETS, machine_topic, task_topic
 from .live_progress import LiveProgress
 from .machines import Machines
-from .reports import Reports
+from .reports import Batch, Reports
 from .views import explained
 
 _log = logging.getLogger(__name__)
@@ -211,8 +211,10 @@ class LocalLink:
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
         with self._context.change() as change:
+            batch = Batch()
             self._reports.apply(change, Call(0, call, task.id, task.epoch, change.now,
-                                             encode(body)), change.now, {})
+                                             encode(body)), change.now, batch)
+            batch.write(change)
         if call == "finish":
             self._offered.discard(task.id)
 
@@ -240,25 +242,27 @@ class LocalLink:
     def _applied(self, report: Report, refused: dict[str, dict[str, Any]] | None) -> int:
         """Number of the last call that is applied now, or refused; without ``refused`` all are
         applied, or none."""
-        rows: dict[int, Record] = {}
+        batch = Batch()
         with self._context.change() as change:
             last: int = change.conn.execute(sql.REPORTED, {"machine": self.machine}).scalar_one()
             new = [c for c in report.calls if c.seq > last]
             for call in new:
                 at = min(change.now, max(0.0, call.at - report.ahead))
                 if refused is None:
-                    self._reports.apply(change, call, at, rows)
+                    self._reports.apply(change, call, at, batch)
                 elif (error := self._tried(change, call, at)) is not None:
                     refused[str(call.seq)] = error.as_dict()
+            batch.write(change)
             if new:
                 last = max(c.seq for c in new)
                 change.conn.execute(sql.SET_REPORTED, {"b_machine": self.machine, "reported": last})
         return last
 
     def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
-        savepoint = change.conn.begin_nested()
+        savepoint, batch = change.conn.begin_nested(), Batch()
         try:
-            self._reports.apply(change, call, at, {})
+            self._reports.apply(change, call, at, batch)
+            batch.write(change)
         except HotspareError as error:
             savepoint.rollback()
             return error

@@ -265,19 +265,21 @@ class Rules:
             return task
 
     def failback(self, actor: Actor, ref: str, *, shut_down: bool = False, grace_s: float = 300,
-                 power_off: bool = False, leave_disks: bool = False) -> int:
+                 power_off: bool = False, leave_disks: bool = False,
+                 place: failback.NewHome | None = None) -> int:
         """Copy what differs back into the source's disks while the replica runs; repeatable. The
         source has to be off; ``shut_down`` does that through its guest (``power_off``: cut its
         power after ``grace_s`` seconds). ``leave_disks``: disks that only one of them has stay
-        as they are. Returns the task."""
+        as they are. ``place``: into a machine that is made there. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.FAILBACK)
             task = failback.begin_bulk(change, rule, actor, {
                 "shut_down": shut_down, "grace_s": grace_s, "power_off": power_off,
-                "leave_disks": leave_disks})
+                "leave_disks": leave_disks}, place)
             change.audit(actor, "rule.failback", rule.id, task=task, shut_down=shut_down,
-                         power_off=power_off, leave_disks=leave_disks)
+                         power_off=power_off, leave_disks=leave_disks,
+                         place=None if place is None else place.platform)
             return task
 
     def switch_back(self, actor: Actor, ref: str, *, grace_s: float = 300,

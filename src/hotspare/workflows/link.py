@@ -62,7 +62,8 @@ class Task:
     def platforms(self) -> frozenset[str]:
         """Those that it works with."""
         rule = () if self.rule is None else (self.rule.source, self.rule.target)
-        return frozenset(rule if self.platform is None else (self.platform, *rule))
+        more = (self.platform, self.arguments.get("platform"))
+        return frozenset((*rule, *(p for p in more if p is not None)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,8 +167,7 @@ TEXTS: dict[str, Text] = {
     "firmware.size": Text(
         "{vm} has no place for the replica's UEFI variables: they are {size} bytes, its own store "
         "has {found}.",
-        "Start the machine once so that its store is made, or give it the replica's firmware.",
-        exit=8),
+        "Give it firmware of the replica's kind.", exit=8),
     "host.directory": Text(
         "libvirt cannot read the directory {directory} of the host: {reason}.",
         "See whether it is there, and whether libvirt may read it."),

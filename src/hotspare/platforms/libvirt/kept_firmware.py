@@ -54,10 +54,13 @@ class KeptFirmware:
     def write(self, state: bytes) -> None:
         """See :meth:`WriteBackSession.write_firmware_state`."""
         self.preserve()
-        now = self._now()
-        if now is None or len(now) != len(state):
+        now, path = self._now(), self._path()
+        if not path or (now is not None and len(now) != len(state)):
             raise Refused("firmware.size", vm=self._layout.vm.name, size=len(state),
                           found=len(now or b""))
+        if now is None:
+            with in_directory(self._connection, path) as (pool, file):
+                pool.create(file, len(state), "raw")
         if now != state:
             self._write(state)
 
@@ -77,6 +80,9 @@ class KeptFirmware:
     # --- parts ---------------------------------------------------------------------------------
 
     def _path(self) -> str:
+        """Where its store is or will be; empty when it has none."""
+        if self._layout.vm.firmware == "bios":
+            return ""
         return firmware.store_path(self._connection.conn, self._layout.root)
 
     def _now(self) -> bytes | None:

@@ -146,7 +146,7 @@ def reader(rule: str, token: str) -> str:
 
 def writer(rule: str) -> str:
     """The only domain that may hold a source's files open for writing."""
-    return f"hs-rx-wb-{rule}"
+    return f"hs-rx-wb-{checked_rule(rule)}"
 
 
 def parse(name: str, rule: str) -> VolumeName | None:

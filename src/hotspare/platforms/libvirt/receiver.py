@@ -267,7 +267,9 @@ class Receiver:
         try:
             return self._connection.qmp(self._domain, command, **arguments)
         except HotspareError as error:
-            if error.code != "qmp.failed" and not self.alive():
+            # libvirt counts a QEMU that has just ended as running for a moment
+            if error.code == "platform.qemu-ended" or (
+                    error.code != "qmp.failed" and not self.alive()):
                 raise Reconnect("receiver.gone", domain=self.name) from error
             raise
 

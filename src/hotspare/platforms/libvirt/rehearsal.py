@@ -18,7 +18,7 @@ from ..port import Intent, Isolation, Leftover, ReplicaRef, Running, Screen
 from . import isolation, names, screen, started
 from .connection import Connection, mapped
 from .liberrors import translate
-from .power import power_of, power_off
+from .power import power_of, power_off, undefine
 from .replica import Replica
 
 _AGENT_S: Final = 1
@@ -96,7 +96,7 @@ class LibvirtRehearsal:
                 name = domain.name()
                 power_off(domain, name)
                 fault_point("clear.after-destroy")
-                started.undefine(domain, name)
+                undefine(domain, name)
                 found.append(Leftover("domain", name))
         fault_point("clear.after-undefine")
         for volume, parsed in there.volume_names().items():

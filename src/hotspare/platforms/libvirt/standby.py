@@ -9,7 +9,6 @@ continued by the same intent, and discard leaves nothing.
 from __future__ import annotations
 
 import contextlib
-import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
@@ -25,14 +24,12 @@ from . import checkpoints, host_facts, keep, names, started
 from .connection import Connection, mapped
 from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
-from .power import power_of, power_off, shut_down
+from .power import power_of, power_off, shut_down, undefine
 from .replica import Replica
 from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
 _OWN = ("failover", "failover-nvram", "test", "test-nvram")
-
-_INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
 
 
 class LibvirtStandby:
@@ -165,7 +162,7 @@ class LibvirtStandby:
                 there.pool.delete(volume)
         fault_point("discard.after-volumes")
         if domain is not None:
-            started.undefine(domain, name)
+            undefine(domain, name)
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -212,9 +209,8 @@ class LibvirtStandby:
     def _uuid(self, point: Manifest, how: StartSpec, intent: Intent) -> str:
         """A failover keeps the machine's uuid (licences, cloud-init) unless the host has a machine
         of that uuid: the source, when source and target are one host."""
-        if how.kind == "failover" and started.by_uuid(self._connection, point.vm.uuid) is None:
-            return point.vm.uuid
-        return str(uuid.uuid5(_INTENTS, str(intent)))
+        return started.uuid_for(self._connection, point.vm.uuid if how.kind == "failover" else "",
+                                intent)
 
     def _run(self, domain: Any, point: Manifest, how: StartSpec, intent: Intent) -> None:
         with mapped(vm=how.name):

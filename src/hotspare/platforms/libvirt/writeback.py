@@ -33,17 +33,18 @@ from ..port import (
     Token,
     Unknown,
 )
-from . import checkpoints, kept_firmware, names, offline, undo_disk
+from . import build, checkpoints, kept_firmware, names, offline, undo_disk
 from .connection import Connection
 from .domain_read import Layout, read_layout
 from .files import delete_files, in_directory
 from .inventory import find_machine
 from .kept_firmware import KeptFirmware
-from .liberrors import translate
+from .liberrors import mapped, translate
 from .receiver import Medium, Receiver, ReceiverExport, Seal, end_receivers, remove_sockets
 from .scratch import directory
 from .session import checked_disks
 from .undo_disk import UndoDisk
+from .xmlsafe import parse
 
 _SINCE_BASE: Final = "hs-changes"       # copy of the base's bitmap, as it was when we came
 _FENCE: Final = re.compile(r"\.e(\d+)\.fence")
@@ -58,14 +59,12 @@ class LibvirtWriteBack:
 
     def open(self, vm: str, base: Token | None, origin: Intent,
              epoch: int) -> LibvirtWriteBackSession:
-        name = names.writer(names.checked_rule(origin.rule))
-        domain = find_machine(self._connection, vm)
-        layout = self._off(domain)
+        name = names.writer(origin.rule)
+        layout = self._off(find_machine(self._connection, vm))
         kept = _Kept(self._connection, layout, origin)
         kept.fence(epoch)
         end_receivers(self._connection, name, readers=True)
-        for helper in offline.helpers(self._connection.conn, origin.rule).values():
-            offline.destroy(self._connection, helper)
+        self._end_readers(origin.rule, layout)
         media = [*_media(layout), *kept.undo_media()]
         fault_point("write-back.after-undo-disks")
         receiver = self._receiver(name, layout, media)
@@ -90,23 +89,28 @@ class LibvirtWriteBack:
                 raise Refused("source.saved", vm=layout.vm.name)
             self._track(domain, layout, name, names.writer(intent.rule))
             fault_point("power-on.after-tracking")
-            try:
-                domain.create()
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-                    raise translate(error, vm=layout.vm.name) from error
-                # it runs: somebody was quicker, and what was laid down tracks that as well
+            self._create(domain, layout)
             fault_point("power-on.after-start")
         if not checkpoints.sound(domain, name):
             return None
         return checkpoints.token(domain, name, layout.vm)
+
+    def build(self, vm: VmDescription, name: str, storage: str, networks: Mapping[str, str],
+              intent: Intent) -> str:
+        return build.build(self._connection, vm, name, storage, networks, intent)
+
+    def let_go(self, vm: str, intent: Intent) -> None:
+        build.let_go(self._connection, vm, intent)
+
+    def demolish(self, vm: str, intent: Intent) -> list[Leftover]:
+        return build.demolish(self._connection, vm, intent)
 
     def undo_exists(self, vm: str, origin: Intent) -> bool:
         layout = read_layout(self._connection.conn, find_machine(self._connection, vm))
         return bool(_Kept(self._connection, layout, origin).files())
 
     def clear(self, vm: str, origin: Intent) -> list[Leftover]:
-        name = names.writer(names.checked_rule(origin.rule))
+        name = names.writer(origin.rule)
         found = [Leftover("domain", ended)
                  for ended in end_receivers(self._connection, name, readers=True)]
         found += remove_sockets(self._connection, name)
@@ -140,6 +144,28 @@ class LibvirtWriteBack:
             if disk in layout.sources and element.find("readonly") is not None:
                 raise Refused("disk.read-only", disk=disk)
         return layout
+
+    def _end_readers(self, rule: str, layout: Layout) -> None:
+        """End what an earlier task of the rule left that reads these disks. (Where source and
+        target are one host, the rule may just read its replica.)"""
+        mine = {_place(s) for s in layout.sources.values()}
+        for helper in offline.helpers(self._connection.conn, rule).values():
+            with mapped():
+                root = parse(helper.XMLDesc(0))
+            if any(_place(s.attrib) in mine for s in root.iterfind("devices/disk/source")):
+                offline.destroy(self._connection, helper)
+
+    @staticmethod
+    def _create(domain: Any, layout: Layout) -> None:
+        try:
+            domain.create()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                return  # it runs: somebody was quicker, and what was laid down tracks that too
+            if "lock" in str(error):
+                raise Retry("source.disk-busy", after_s=5, vm=layout.vm.name,
+                            reason=str(error)) from error
+            raise translate(error, vm=layout.vm.name) from error
 
     def _receiver(self, name: str, layout: Layout, media: list[Medium]) -> Receiver:
         try:
@@ -313,6 +339,10 @@ class _Kept:
 
     def _mine(self, name: str) -> bool:
         return name.startswith(f"{self._origin}.") and name.endswith(_OURS)
+
+
+def _place(source: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(source.get(k, "") for k in ("file", "dev", "pool", "volume"))
 
 
 def _media(layout: Layout) -> list[Medium]:

@@ -152,7 +152,7 @@ TEXTS: dict[str, Text] = {
     "first-copy": Text("这是第一次复制：没有可供计算变化的起点。"),
     "firmware.size": Text(
         "{vm} 存不下目标虚机的 UEFI 变量：变量为 {size} 字节，而其自己的存储为 {found} 字节。",
-        "请先启动一次该虚机以生成变量存储，或为其选用与目标虚机相同的固件。"),
+        "请为其选用与目标虚机同类的固件。"),
     "host.directory": Text(
         "libvirt 无法读取主机的目录 {directory}：{reason}。",
         "请检查该目录是否存在，以及 libvirt 是否有权读取。"),
