@@ -32,6 +32,7 @@ _PRIVATE = {"run": "/run/libvirt", "lib": "/var/lib/libvirt", "etc": "/etc/libvi
             "cache": "/var/cache/libvirt"}
 _START = """
 set -e
+{ip} link set lo up         # QEMU's VNC listens there
 for pair in {pairs}; do mkdir -p ${{pair#*:}}; mount --bind ${{pair%%:*}} ${{pair#*:}}; done
 mount --bind {base}/passwd /etc/passwd
 mount --bind {base}/group /etc/group
@@ -58,7 +59,7 @@ class SystemHost:
         (base / "etc/libvirtd.conf").write_text('auth_unix_rw = "none"\n')
         script = _START.format(
             base=base, pairs=" ".join(f"{base}/{a}:{b}" for a, b in _PRIVATE.items()),
-            python=sys.executable, reaper=reaper.__file__, libvirtd=need("libvirtd"))
+            ip=need("ip"), python=sys.executable, reaper=reaper.__file__, libvirtd=need("libvirtd"))
         with (base / "log").open("wb") as log:
             # The kernel ends all that is in the name space of processes together with its first,
             # and that one with us, whatever ends us.

@@ -27,7 +27,6 @@ class Inside:
 
     def __init__(self, system: SystemHost, directory: Path) -> None:
         self.system = system
-        subprocess.run([*system.inside(), "ip", "link", "set", "lo", "up"], check=True)
         self.server = Server(directory)
         self.server.program = [*system.inside(), HOTSPARE]
 

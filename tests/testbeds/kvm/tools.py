@@ -36,6 +36,7 @@ PACKAGES: Mapping[str, str] = {
     "setpriv": "util-linux",
     "useradd": "passwd",
     "dnsmasq": "dnsmasq-base",
+    "ip": "iproute2",
 }
 
 
