@@ -68,6 +68,7 @@ class Player:
     begun: list[Task] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
+    png: bytes = PNG                # the screenshot of each test
     replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -189,7 +190,7 @@ class Player:
             return None
         found = [Check("heartbeat", "failed", "test.no-heartbeat") if error else
                  Check("heartbeat", "passed", "test.heartbeat")]
-        self.link.proof(task, "failed" if error else "passed", found, PNG)
+        self.link.proof(task, "failed" if error else "passed", found, self.png)
         return error
 
     def report(self, task: Task) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from hotspare.domain.errors import GiveUp, HotspareError
 from hotspare.domain.proof import LARGEST_SCREENSHOT, Checklist
 from hotspare.services.tests import KEPT, begin
 from hotspare.store import schema
+from unit.fleet_rig import fleet
 from unit.service_rig import ADMIN, OPERATOR, PNG, VIEWER, Rig, prepared, rig, served, wait_until
 from unit.test_cli import Cli
+from unit.test_remote_link import rule_of
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +255,16 @@ def test_at_the_command_line(tmp_path: Path, here: Rig) -> None:
             assert http.get(path).status_code == 401
             answer = http.get(path, headers={"Authorization": f"Bearer {token}"})
             assert (answer.headers["content-type"], answer.content) == ("image/png", PNG)
+
+
+def test_a_proof_comes_over_the_fleets_link(tmp_path: Path) -> None:
+    """With a screenshot as large as it may be."""
+    with fleet(tmp_path) as made:
+        worker = made.worker("m1")
+        rule = rule_of(made, "m1")
+        made.rig.run(rule)
+        worker.player.png = PNG + bytes(LARGEST_SCREENSHOT - len(PNG))
+        made.rig.ended(made.services.tests.start(OPERATOR, rule, Checklist()))
+        [test] = made.services.tests.list(VIEWER, rule).items
+        assert (test.verdict, test.screenshot) == ("passed", True)
+        assert made.services.tests.screenshot(VIEWER, test.id) == worker.player.png
