@@ -131,3 +131,48 @@ def test_undone_after_the_switch(rig_factory: Callable[..., Rig], tmp_path: Path
     assert not rig.guest.verified().bad
     rig.run()
     assert rig.leftovers() == []
+
+
+@pytest.mark.timeout(600)
+def test_to_a_new_place(rig_factory: Callable[..., Rig], tmp_path: Path) -> None:
+    """The original is gone with its disks; the rule goes on from the machine that was made."""
+    gate = tmp_path / "gate"
+    rig = rig_factory(GATE.format(gate), rate=20.0)
+    rig.protect()
+    rig.run()
+    rig.guest.remove()
+    replica = failed_over(rig)
+    storage = rig.lab.pool_name(rig.lab.a)
+    place = ("--to", "site-a", "--storage", storage, "--name", f"{rig.guest.name}-new")
+    done(rig, "failback", "start", rig.rule, *place)
+    made = rig.lab.guest(rig.lab.a, f"{rig.guest.name}-new")
+    done(rig, "failback", "undo", rig.rule)
+    assert made.domain_or_none() is None and replica.running
+    assert list(rig.lab.a.storage_dir.glob(f"{rig.guest.name}-new*")) == []
+
+    done(rig, "failback", "start", rig.rule, *place)
+    with rig.server.client() as client:
+        task = client.switch_back(rig.rule)
+    wait_for(gate.exists, 120, "both are off")
+    disks = sorted(rig.lab.a.storage_dir.glob(f"{rig.guest.name}-new*.qcow2"))
+    assert [content(str(path), "qcow2") for path in disks] == replica_images(rig)
+    gate.unlink()
+    rig.ended(task)
+    made.wait_agent(90)
+    assert not made.verified().bad
+    done(rig, "failback", "commit", rig.rule)
+    with rig.server.client() as client:
+        rule = client.rule(rig.rule)
+    assert (rule["state"], rule["vm_name"]) == ("finished", made.name)
+    ended = rig.run()
+    assert not ended["figures"]["full"] and rig.numbers() == [1, 2]
+    assert "hotspare" not in made.domain().XMLDesc()
+    with rig.server.client() as client:
+        rig.ended(client.failover(rig.rule, None))
+        replica = rig.lab.guest(rig.lab.b, rig.guest.name)
+        replica.wait_agent(90)
+        assert not replica.verified().bad
+        rig.ended(client.undo(rig.rule))
+    made.remove()
+    for path in disks:
+        path.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 from hotspare.domain.errors import Fenced, GiveUp, HotspareError
 from hotspare.domain.lineage import Manifest
+from hotspare.domain.proof import Checklist
 from hotspare.domain.rule_states import (
     FAILBACK,
     FAILOVER,
@@ -40,7 +41,7 @@ from hotspare.domain.schedule import Schedule
 from hotspare.services import LocalLink, NewRule, Services, queue
 from hotspare.services.machines import LOST_AFTER_S
 from hotspare.store import schema
-from hotspare.workflows.link import Task
+from hotspare.workflows.link import SIDE, Task
 from unit.service_rig import ADMIN, OPERATOR, STEPS, VIEWER, manifest
 
 S = RuleState
@@ -50,7 +51,7 @@ MACHINES = ("m1", "m2")
 RULES = 3
 HISTORIES = ("new", "ran", "ran", "failed-over", "failed-back")
 OPERATIONS = ("start", "stop", "delete", "failover", "undo", "planned-failover", "permanent",
-              "failback", "switch-back", "commit-failback", "undo-failback")
+              "failback", "switch-back", "commit-failback", "undo-failback", "test")
 
 
 @dataclass
@@ -118,6 +119,8 @@ class Machine:
                 return [step("clear-snapshot"), points.clear, lambda: link.adopt(task, ())]
             case "shut-down":
                 return [step("shut-down-source")]
+            case "test":
+                return [step("check"), lambda: link.proof(task, "passed", [], None)]
             case "failback":
                 return [step("copy-back"), told({}), step("copy-back")]
             case "switch-back":
@@ -227,9 +230,11 @@ class RuleMachine(RuleBasedStateMachine):
         """It is done exactly when the view says that it can be."""
         more: dict[str, tuple[Any, ...]] = {
             "failover": (None,), "delete": (True,), "planned-failover": (1.0, True),
-            "permanent": (None, view.vm_name), "undo-failback": (view.vm_name,)}
-        call = getattr(self.services.rules,
-                       operation.removesuffix("-failover").replace("-", "_"))
+            "permanent": (None, view.vm_name), "undo-failback": (view.vm_name,),
+            "test": (Checklist(),)}
+        call = (self.services.tests.start if operation == "test" else
+                getattr(self.services.rules,
+                        operation.removesuffix("-failover").replace("-", "_")))
         try:
             call(OPERATOR, view.id, *more.get(operation, ()))
         except HotspareError as error:
@@ -344,9 +349,10 @@ class RuleMachine(RuleBasedStateMachine):
 
     def rows(self) -> list[Any]:
         r, t, m = schema.rule, schema.task, schema.machine
-        live = sa.select(sa.func.count()).where(t.c.rule == r.c.id, t.c.state != "ended")
-        kind = sa.select(sa.func.max(t.c.kind)).where(t.c.rule == r.c.id, t.c.state != "ended")
-        queued = sa.select(sa.func.count()).where(t.c.rule == r.c.id, t.c.state == "queued")
+        alive = sa.and_(t.c.rule == r.c.id, t.c.state != "ended", t.c.kind.not_in(SIDE))
+        live = sa.select(sa.func.count()).where(alive)
+        kind = sa.select(sa.func.max(t.c.kind)).where(alive)
+        queued = sa.select(sa.func.count()).where(alive, t.c.state == "queued")
         with self.services.context.read() as conn:
             return list(conn.execute(
                 sa.select(r, m.c.live, m.c.busy, live.scalar_subquery().label("tasks"),

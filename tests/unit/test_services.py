@@ -220,7 +220,7 @@ def test_failover_and_undo(here: Rig) -> None:
     here.ended(here.services.rules.failover(OPERATOR, rule, None))
     view = here.services.rules.get(VIEWER, rule)
     assert (view.state, view.failover_point) == ("temporary-failover", 1)
-    assert view.operations == ["log", "undo", "permanent", "failback"]
+    assert view.operations == ["log", "undo", "permanent", "failback", "test"]
     for call in (here.services.rules.start, here.services.rules.undo.__self__.stop):
         with pytest.raises(Refused):
             call(OPERATOR, rule)

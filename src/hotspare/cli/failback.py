@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, connected, duration
+from .common import Json, connected, duration, pairs
 from .rules import Name, Wait
 from .wait import started
 
@@ -26,13 +26,25 @@ def start(
     shut_down: Annotated[bool, typer.Option(
         "--shut-down", help="Shut the source down first, if it runs.")] = False,
     grace: Grace = "5m", power_off: PowerOff = False, leave_disks: LeaveDisks = False,
+    to: Annotated[str | None, typer.Option(
+        metavar="PLATFORM", help="Where to make a new machine, if the original is gone.")] = None,
+    storage: Annotated[str | None, typer.Option(help="With --to: where its disks go.")] = None,
+    named: Annotated[str | None, typer.Option(
+        "--name", help="With --to: its name; the original's if not given.")] = None,
+    network: Annotated[list[str] | None, typer.Option(
+        metavar="REPLICA=THERE", help="With --to: a network of the replica, and the one there."
+    )] = None,
     wait: Wait = False, as_json: Json = False,
 ) -> None:
     """Copy what differs back into the source's disks while the replica runs. Can be repeated."""
+    if (to is None) != (storage is None) or (to is None and (named or network)):
+        raise typer.BadParameter("--to and --storage go together; --name and --network with them")
+    place = None if to is None else {"platform": to, "storage": storage, "name": named,
+                                     "networks": pairs(network or [])}
     with connected(as_json) as client:
         started(client, client.fail_back(
             name, shut_down=shut_down, grace_s=duration(grace), power_off=power_off,
-            leave_disks=leave_disks), wait, as_json)
+            leave_disks=leave_disks, place=place), wait, as_json)
 
 
 @failback.command("switch")

@@ -22,6 +22,7 @@ from . import (
     settings,
     statistics,
     tasks,
+    tests,
 )
 
 app = typer.Typer(name="hotspare", no_args_is_help=True, add_completion=False,
@@ -47,6 +48,7 @@ app.command("failover")(rules.failover)
 app.command("undo")(rules.undo)
 app.add_typer(failback.failback, name="failback")
 app.command("permanent")(rules.permanent)
+app.add_typer(tests.test, name="test")
 app.add_typer(tasks.task, name="task")
 statistics.add_to(app, rules.rule, groups.group, settings.settings)
 app.add_typer(admin.admin, name="admin")

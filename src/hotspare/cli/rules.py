@@ -216,9 +216,10 @@ def points(name: Name, as_json: Json = False) -> None:
     """The restore points of a rule, newest first."""
     with connected(as_json) as client:
         answer(client.points(name), as_json, lambda items: table(
-            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "NOTE"],
+            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "TESTED", "NOTE"],
             [[str(p["number"]), when(p["taken_at"]), ago(p["taken_at"]), p["consistency"],
               size(p["size"]), size(p["moved"]),
+              f"{p['verdict']} {ago(p['tested_at'])}" if p["verdict"] else "-",
               " ".join(filter(None, ["(failover stands on it)" if p["standing"] else "",
                                      p["note"]]))] for p in items],
             f"No restore point yet. Make one: hotspare rule start {name}"))

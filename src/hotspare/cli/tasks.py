@@ -69,6 +69,17 @@ def log(number: Number, as_json: Json = False) -> None:
         answer(client.task_log(number), as_json, show_log)
 
 
+@task.command("stop")
+def stop(number: Number, as_json: Json = False) -> None:
+    """End a test or a scrub, and wait until it has ended. Runs are stopped with their rule."""
+    with connected(as_json) as client:
+        client.stop_task(number)
+        for _ in client.follow(number):
+            pass
+        answer(client.task(number), as_json,
+               lambda t: typer.echo(f"Task {number} is {_state(t)}."))
+
+
 def show_local(socket: Path | None, as_json: bool) -> None:
     """What this host's DR machine runs, and what waits for it."""
     from ..client.local import local_tasks

@@ -168,6 +168,19 @@ class Client:
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
 
+    def start_test(self, rule: str, wanted: dict[str, Any]) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/tests", body=wanted)["task"])
+
+    def tests(self, rule: str) -> list[shapes.Test]:
+        """Newest first."""
+        return list(self._all(f"/rules/{_seg(rule)}/tests"))
+
+    def test(self, test: int) -> shapes.Test:
+        return cast(shapes.Test, self.request("GET", f"/tests/{test}"))
+
+    def save_screenshot(self, test: int, path: Path) -> None:
+        self._save(f"/tests/{test}/screenshot", path, {})
+
     def fail_back(self, rule: str, **options: Any) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/failback", body=options)["task"])
 
@@ -222,6 +235,9 @@ class Client:
 
     def task(self, task: int) -> shapes.Task:
         return cast(shapes.Task, self.request("GET", f"/tasks/{task}"))
+
+    def stop_task(self, task: int) -> shapes.Task:
+        return cast(shapes.Task, self.request("POST", f"/tasks/{task}/stop"))
 
     def task_log(self, task: int, **wanted: Any) -> list[shapes.LogLine]:
         """As :meth:`rule_log`."""

@@ -122,6 +122,7 @@ class Rule(TypedDict):
     last_task: int | None
     last_success_at: float | None
     live_task: int | None
+    side_tasks: dict[str, int]
     waits_for: dict[str, Any] | None
     created_at: float
     created_by: str
@@ -167,6 +168,31 @@ class Point(TypedDict):
     task: int
     epoch: int
     standing: bool
+    test: int | None
+    verdict: str | None
+    tested_at: float | None
+
+
+class TestCheck(TypedDict):
+    name: str
+    state: str
+    asked: bool
+    code: str
+    message: str
+    fields: dict[str, Any]
+
+
+class Test(TypedDict):
+    id: int
+    rule: str
+    rule_name: str
+    point: int
+    taken_at: float
+    task: int
+    verdict: str
+    checks: list[TestCheck]
+    screenshot: bool
+    at: float
 
 
 class Step(TypedDict):

@@ -14,11 +14,12 @@ from .errors import Refused
 
 Severity = Literal["failure", "warning", "success"]
 
-Event = Literal["rule.run-failed", "rule.rpo-violated", "rule.unexpected-full", "machine.lost",
-                "machine.back"]
+Event = Literal["rule.run-failed", "rule.test-failed", "rule.rpo-violated",
+                "rule.unexpected-full", "machine.lost", "machine.back"]
 
 EVENTS: Final[dict[str, Severity]] = {
     "rule.run-failed": "failure",
+    "rule.test-failed": "failure",
     "rule.rpo-violated": "warning",
     "rule.unexpected-full": "warning",
     "machine.lost": "failure",

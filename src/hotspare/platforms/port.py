@@ -13,6 +13,7 @@ session        overlay files behind a receiver domain  the replica's current dis
 point          overlay chain + lineage disk            snapshot + description + file beside VM
 retire         block commit in a receiver              RemoveSnapshot
 standby        overlay on a point, domain rebuilt      RevertToSnapshot, or a linked clone
+rehearsal      the same, on networks of its own        linked clone, on a switch of its own
 write-back     source's files in a receiver, undo disk source's disks over VDDK, a snapshot
 ============== ======================================= =====================================
 
@@ -452,7 +453,8 @@ class Standby(Protocol):
         ...
 
     def discard(self, running: Running) -> None:
-        """Power off, throw its own writes away, remove its definition. Idempotent."""
+        """Power off, throw its own writes away, remove its definition. Idempotent. Not for a
+        test: :meth:`Rehearsal.clear`."""
         ...
 
     def keep(self, running: Running, progress: Progress) -> None:
@@ -465,6 +467,68 @@ class Standby(Protocol):
     def let_go(self, running: Running) -> None:
         """Take what marks the machine as ours out of its definition. Idempotent; it is not found
         any more afterwards."""
+        ...
+
+
+# --- rehearsal ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What keeps the copy of a test apart from all other machines; plain data."""
+
+    networks: Mapping[str, str]     # for StartSpec: by the networks of the point's machine
+    connected: bool                 # False: the platform has no such network, the cables are out
+    reason: str = ""                # why it is less than was asked for
+    address: str = ""               # of the host in the network, where it has one
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a machine shows just now."""
+
+    png: bytes                      # at most LARGEST_SCREENSHOT bytes
+    blank: bool                     # one colour, or a text screen without text
+    text: str | None                # None: it is graphical
+
+
+class Rehearsal(Protocol):
+    """What a test needs beside :meth:`Standby.start` with the kind ``test``: the copy of a restore
+    point meets nobody, is looked at, and leaves nothing. It may stand beside a failover and
+    beside the session of a next point; a point that it stands on is pinned."""
+
+    def isolate(self, replica: ReplicaRef, number: int, reach: str | None,
+                intent: Intent) -> Isolation:
+        """Make networks for the copy of point ``number`` that nothing else is on, one for each
+        that the machine had. With ``reach`` the host has an address in the first of them:
+        ``dhcp`` in one of our own choice, which the copy gets an address of, or
+        ``ADDRESS/PREFIX`` beside that one, which the copy has by itself. Idempotent."""
+        ...
+
+    def screen(self, running: Running) -> Screen | None:
+        """None: the machine has no screen, or does not run."""
+        ...
+
+    def heartbeat(self, running: Running) -> bool | None:
+        """Whether the guest's agent answers within a second. None: it has no agent's channel."""
+        ...
+
+    def addresses(self, running: Running) -> Sequence[str]:
+        """IPv4 addresses that the copy took in its isolated networks."""
+        ...
+
+    def ended(self, running: Running) -> str:
+        """How the machine went off: ``shut-down``, ``crashed``, ``other`` (not by itself), or
+        empty while it runs."""
+        ...
+
+    def left(self, replica: ReplicaRef) -> Sequence[Intent]:
+        """The intents of all tests of which something is at the target, one that runs with
+        them."""
+        ...
+
+    def clear(self, replica: ReplicaRef, intent: Intent) -> list[Leftover]:
+        """Power off, and remove all that was made for the test. Idempotent."""
         ...
 
 
@@ -674,6 +738,8 @@ class Platform(Protocol):
         ...
 
     def standby(self, key: bytes) -> Standby: ...
+
+    def rehearsal(self, key: bytes) -> Rehearsal: ...
 
     @property
     def write_back(self) -> WriteBack: ...

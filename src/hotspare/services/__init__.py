@@ -31,6 +31,7 @@ from .sender import Sender
 from .statistics import Statistics
 from .tasks import Tasks
 from .templates import Templates
+from .tests import Tests
 from .users import Users
 
 __all__ = ["Actor", "LocalLink", "NewRule", "Role", "Services"]
@@ -50,6 +51,7 @@ class Services:
         self.moves = Moves(context, self.rules)
         self.fleet = Fleet(context, self.live_progress, self.machines)
         self.tasks = Tasks(context, self.live_progress)
+        self.tests = Tests(context)
         self.logs = Logs(context)
         self.statistics = Statistics(context)
         self.metrics = Metrics(context)

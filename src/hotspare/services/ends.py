@@ -40,8 +40,10 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             if task.kind not in SIDE:
                 _settle(change, task, outcome, error)
             if outcome == "failed":
-                announce(change, "rule.run-failed", rule=task.rule,
-                         fields={"task": task.id, "kind": task.kind, "cause": error})
+                of_point = (error or {}).get("code") == "test.failed"
+                announce(change, "rule.test-failed" if of_point else "rule.run-failed",
+                         rule=task.rule, fields={"task": task.id, "kind": task.kind,
+                                                 "point": task.point, "cause": error})
         else:
             _found_host(change, task.platform)
         dispatch(change)
@@ -84,6 +86,8 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
         case _:
             event, more = failback.ended(task, rule, good, change.now)
             values |= more
+            if event is Event.FAILBACK_COMMITTED:
+                values |= failback.settle_place(change, task, rule)
     move(change, task.rule, event, **values)
     chains.planned_goes_on(change, task, rule, good)
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from ..domain.errors import GiveUp, Refused
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from . import queue
 from .context import SERVICE, Actor, Change
+from .platforms import find as find_platform
+
+
+@dataclass(frozen=True, slots=True)
+class NewHome:
+    """Where a machine is made for a failback that does not go to the original one. ``networks``
+    maps those of the replica to those there; an empty name is the original's."""
+
+    platform: str                   # id or name
+    storage: str
+    name: str = ""
+    networks: Mapping[str, str] = field(default_factory=dict)
+
 
 _R: Final = schema.rule
 _DUE: Final = (sa.select(_R).where(
@@ -21,9 +37,37 @@ _NEXT: Final = sa.select(sa.func.min(_R.c.commit_at)).where(
 _RETRY_S: Final = 300.0         # after a commit that failed
 
 
-def begin_bulk(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
-    """Copy back what differs while the replica runs."""
+def begin_bulk(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any],
+               place: NewHome | None) -> int:
+    """Copy back what differs while the replica runs. Raises Refused ``failback.place-stands`` for
+    another ``place`` than it began with, and the faults of the place."""
+    begun = rule.failback is not None
+    if place is not None and not (begun and _as_begun(change, rule, place)):
+        if begun:
+            raise Refused("failback.place-stands", name=rule.name)
+        arguments = arguments | {"place": _checked(change, rule, place)}
     return _queue(change, rule, actor, "failback", Event.FAIL_BACK, arguments)
+
+
+def _as_begun(change: Change, rule: Record, place: NewHome) -> bool:
+    known = rule.failback.get("place")
+    return known is not None and all(
+        known[key] == value for key, value in _checked(change, rule, place).items())
+
+
+def _checked(change: Change, rule: Record, place: NewHome) -> dict[str, Any]:
+    """The place as tasks know it."""
+    platform = find_platform(change.conn, place.platform)
+    kind = change.conn.execute(sa.select(schema.platform.c.kind).where(
+        schema.platform.c.id == rule.target)).scalar()
+    if platform.kind != kind:
+        raise Refused("failback.place-kind", name=platform.name, kind=platform.kind)
+    known = [p["name"] for p in platform.places if p["kind"] == "storage" and p["usable"]]
+    if place.storage not in known:
+        raise GiveUp("place.unknown", kind="storage", name=place.storage,
+                     platform=platform.name, known=", ".join(known) or "-", field="storage")
+    return {"platform": platform.id, "storage": place.storage, "name": place.name or rule.vm_name,
+            "networks": dict(place.networks)}
 
 
 def begin_switch(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
@@ -77,9 +121,26 @@ def next_commit(conn: sa.Connection) -> float | None:
     return at
 
 
+def settle_place(change: Change, task: Record, rule: Record) -> dict[str, Any]:
+    """What a commit at a new place sets at the rule: its machine is the one there."""
+    place = (task.arguments["failback"] or {}).get("place")
+    if place is None:
+        return {}
+    p = schema.platform
+    host = change.conn.execute(sa.select(p.c.host_id).where(
+        p.c.id == place["platform"])).scalar_one()
+    change.log("info", "failback.moved", {"vm": place["name"]}, rule=rule.id)
+    return {"source": place["platform"], "vm": place["vm"], "vm_name": place["name"],
+            "vm_key": f"{host or place['platform']}/{place['vm']}",
+            "networks": {here: there for there, here in place["networks"].items()}}
+
+
 def _queue(change: Change, rule: Record, actor: Actor, kind: Any, event: Event,
            arguments: dict[str, Any], trigger: str = "manual") -> int:
+    place = arguments.get("place") or (rule.failback or {}).get("place")
     queue.move(change, rule.id, event)
-    return queue.enqueue(change, kind, actor, machine=rule.machine, rule=rule.id,
-                         epoch=rule.epoch, point=rule.failover_point, trigger=trigger,
-                         arguments=arguments | {"failback": rule.failback})
+    return queue.enqueue(
+        change, kind, actor, machine=rule.machine, rule=rule.id, epoch=rule.epoch,
+        point=rule.failover_point, trigger=trigger, arguments=arguments | {
+            "failback": rule.failback, **({} if place is None else {
+                "platform": place["platform"]})})       # its access is given to the task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, decode_known, encode
 from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..store import Record, by_the_value, schema
 from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Task
@@ -25,6 +27,7 @@ from ..workflows.wire import (
     Secrets,
     Synced,
     overview,
+    proof_body,
 )
 from . import link_statements as sql
 from . import queue, rebuild
@@ -32,7 +35,7 @@ from .context import Change, Context
 from .hub import SECRETS, machine_topic, task_topic
 from .live_progress import LiveProgress
 from .machines import Machines
-from .reports import Reports
+from .reports import Batch, Reports
 from .views import explained
 
 _log = logging.getLogger(__name__)
@@ -180,6 +183,10 @@ class LocalLink:
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
 
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
+
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
         self._report("failback", task, {"detail": detail})
 
@@ -204,8 +211,10 @@ class LocalLink:
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
         with self._context.change() as change:
+            batch = Batch()
             self._reports.apply(change, Call(0, call, task.id, task.epoch, change.now,
-                                             encode(body)), change.now, {})
+                                             encode(body)), change.now, batch)
+            batch.write(change)
         if call == "finish":
             self._offered.discard(task.id)
 
@@ -233,25 +242,27 @@ class LocalLink:
     def _applied(self, report: Report, refused: dict[str, dict[str, Any]] | None) -> int:
         """Number of the last call that is applied now, or refused; without ``refused`` all are
         applied, or none."""
-        rows: dict[int, Record] = {}
+        batch = Batch()
         with self._context.change() as change:
             last: int = change.conn.execute(sql.REPORTED, {"machine": self.machine}).scalar_one()
             new = [c for c in report.calls if c.seq > last]
             for call in new:
                 at = min(change.now, max(0.0, call.at - report.ahead))
                 if refused is None:
-                    self._reports.apply(change, call, at, rows)
+                    self._reports.apply(change, call, at, batch)
                 elif (error := self._tried(change, call, at)) is not None:
                     refused[str(call.seq)] = error.as_dict()
+            batch.write(change)
             if new:
                 last = max(c.seq for c in new)
                 change.conn.execute(sql.SET_REPORTED, {"b_machine": self.machine, "reported": last})
         return last
 
     def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
-        savepoint = change.conn.begin_nested()
+        savepoint, batch = change.conn.begin_nested(), Batch()
         try:
-            self._reports.apply(change, call, at, {})
+            self._reports.apply(change, call, at, batch)
+            batch.write(change)
         except HotspareError as error:
             savepoint.rollback()
             return error

@@ -47,6 +47,7 @@ def _platforms(*task: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Platforms that such a task works with."""
     return sa.select(_P, _USABLE.label("usable")).where(_P.c.deleted_at.is_(None), sa.or_(
         _P.c.id.in_(sa.select(_T.c.platform).where(*task)),
+        _P.c.id.in_(sa.select(_T.c.arguments["platform"].as_string()).where(*task)),
         *(_P.c.id.in_(sa.select(side).join(_T, _T.c.rule == _R.c.id)
                       .where(_T.c.epoch == _R.c.epoch, *task))
           for side in (_R.c.source, _R.c.target))))
@@ -62,10 +63,3 @@ TASK = _with_limits(sa.select(schema.task, schema.rule.c.epoch.label("rule_epoch
     schema.task.c.id == sa.bindparam("b_task"))
 BEGIN_TASK = sa.update(schema.task).where(schema.task.c.id == sa.bindparam("b_task"),
                                            schema.task.c.state == "dispatched")
-_S = schema.task_step
-_THE_STEP = sa.and_(_S.c.task == sa.bindparam("b_task"), _S.c.name == sa.bindparam("b_name"))
-STEP = sa.select(_S.c.state, _S.c.detail, _S.c.attempts).where(_THE_STEP)
-SET_STEP = sa.update(_S).where(_THE_STEP)
-_OTHERS = _S.alias()
-NEW_STEP = sa.insert(_S).values(position=sa.select(sa.func.count()).select_from(_OTHERS).where(
-    _OTHERS.c.task == sa.bindparam("b_task")).scalar_subquery())

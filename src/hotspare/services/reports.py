@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,17 +11,34 @@ from sqlalchemy.engine import Connection
 
 from ..domain.codec import decode, encode
 from ..domain.errors import Fenced, GiveUp, Refused
-from ..domain.rule_states import STEP_EVENTS
 from ..platforms.port import Check, ConnectionReport, Place, VmSummary
 from ..store import Record, schema
 from ..workflows.link import FoundReplica, Outcome
 from ..workflows.wire import Call
-from . import catalogue, ends, queue, rebuild
+from . import catalogue, ends, queue, rebuild, tests
 from . import link_statements as sql
 from .context import SERVICE, Change
 from .hub import machine_topic, rule_topic, task_topic
 from .live_progress import LiveProgress
 from .platforms import identified, tell_users
+from .task_steps import TaskSteps
+
+_APART = frozenset({"log", "adopt"})
+"""Reports that nothing of a step matters to."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the reports of one change have read, and what they have yet to write: most of them are
+    steps of few tasks, one after the other."""
+
+    rows: dict[int, Record] = field(default_factory=dict)       # tasks, none altered since
+    steps: dict[int, TaskSteps] = field(default_factory=dict)
+
+    def write(self, change: Change) -> None:
+        for steps in self.steps.values():
+            steps.write(change)
+        self.steps.clear()
 
 
 class Reports:
@@ -30,48 +47,43 @@ class Reports:
     def __init__(self, machine: str, progress: LiveProgress) -> None:
         self._machine, self._progress = machine, progress
         self.kinds: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
-            "step": self._step, "log": self._log, "adopt": self._adopt,
-            "failover": self._failover, "failback": self._failback,
-            "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause}
+            "log": self._log, "adopt": self._adopt, "failover": self._failover,
+            "failback": self._failback, "inventory": self._inventory, "finish": self._finish,
+            "pause": self._pause, "proof": tests.adopt}
 
-    def apply(self, change: Change, call: Call, at: float, rows: dict[int, Record]) -> None:
-        """``rows``: tasks as they were read in this change, none altered since."""
+    def apply(self, change: Change, call: Call, at: float, batch: Batch) -> None:
+        """The caller writes the batch at the end of its change, or of its savepoint."""
         report = self.kinds.get(call.call)
-        if report is None:
+        if report is None and call.call != "step":
             raise Refused("link.call", call=call.call[:40])
-        row = rows.get(call.task)
+        row = batch.rows.get(call.task)
         if row is None or row.epoch != call.epoch:
             row = self.checked(change.conn, call.task, call.epoch, ended_too=call.call == "log")
-        if row is not None:         # None: it was ended meanwhile, or this is said again
+        if row is None:             # it was ended meanwhile, or this is said again
+            return
+        if report is None:
+            self._step(change, row, call.body, at, batch)
+        else:
+            if call.call not in _APART:
+                batch.write(change)
             report(change, row, call.body, at)
-            if call.call in {"finish", "inventory"} or row.state != "running":
-                rows.clear()
-            else:
-                rows[call.task] = row
+        if call.call in {"finish", "inventory"} or row.state != "running":
+            batch.rows.clear()
+        else:
+            batch.rows[call.task] = row
 
-    def _step(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+    def _step(self, change: Change, row: Record, body: dict[str, Any], at: float,
+              batch: Batch) -> None:
         step, state, detail = str(body["step"]), body["state"], body["detail"]
         if state not in {"running", "done", "skipped"}:
             raise ValueError(state)
         if row.state == "dispatched":
             change.conn.execute(sql.BEGIN_TASK, {"b_task": row.id, "state": "running",
-                                              "started_at": at})
-        the = {"b_task": row.id, "b_name": step}
-        old = change.conn.execute(sql.STEP, the).one_or_none()
-        ended = None if state == "running" else at
-        if old is None:
-            change.conn.execute(sql.NEW_STEP, {
-                "b_task": row.id, "task": row.id, "name": step, "state": state, "attempts": 1,
-                "detail": detail, "started_at": at, "ended_at": ended})
-        elif (old.state, old.detail) != (state, detail):
-            # A step that ended and begins again is another pass of it.
-            again = state == "running" and old.state != "running"
-            change.conn.execute(sql.SET_STEP, {**the, "state": state, "detail": detail,
-                                            "ended_at": ended, "attempts": old.attempts + again})
-        event = STEP_EVENTS.get(step)
-        if state == "running" and event is not None and row.kind == "replicate":
-            queue.move(change, str(row.rule), event)
+                                                 "started_at": at})
+        steps = batch.steps.get(row.id)
+        if steps is None:
+            steps = batch.steps[row.id] = TaskSteps.of(change, row)
+        steps.report(step, state, detail, at)
         change.notify(task_topic(row.id))
 
     def _log(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:

@@ -40,6 +40,10 @@ def _select() -> sa.Select[Any]:
             .outerjoin(g, g.c.id == r.c.group)
             .outerjoin(t, sa.and_(t.c.rule == r.c.id, t.c.state != "ended",
                                   t.c.kind.not_in(SIDE)))
+            .add_columns(*(
+                sa.select(x.c.id).where(x.c.rule == r.c.id, x.c.state != "ended",
+                                        x.c.kind == kind).scalar_subquery().label(f"side_{kind}")
+                for kind, x in ((k, schema.task.alias()) for k in sorted(SIDE))))
             .where(r.c.deleted_at.is_(None)))
 
 
@@ -92,7 +96,10 @@ def _percent(progress: dict[str, Any] | None) -> float | None:
 def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
           percent: float | None) -> RuleView:
     state = RuleState(row.state)
-    allowed = operations(state, bool(row.points), row.live_kind, row.failback)
+    side: dict[str, int] = {
+        kind: task for kind in sorted(SIDE)
+        if (task := getattr(row, f"side_{kind}")) is not None}
+    allowed = operations(state, bool(row.points), row.live_kind, row.failback, side)
     when = None if row.schedule is None else decode(Schedule, row.schedule)
     return RuleView(
         id=row.id, name=row.name, group=row.group, group_name=row.group_name, source=row.source,
@@ -114,5 +121,6 @@ def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
         failback=row.failback, commit_at=row.commit_at,
         last_result=row.last_result, last_error=explained(row.last_error), last_task=row.last_task,
         last_success_at=row.last_success_at, live_task=row.live_task,
+        side_tasks=side,
         waits_for=explained(waits), created_at=row.created_at,
         created_by=row.created_by)

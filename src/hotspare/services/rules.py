@@ -64,15 +64,20 @@ class Rules:
                ) -> Page[PointView]:
         """Restore points, newest first."""
         actor.need("viewer")
-        p = schema.restore_point
+        p, t, other = schema.restore_point, schema.proof, schema.proof.alias()
+        last = (sa.select(sa.func.max(other.c.id)).where(
+            other.c.rule == p.c.rule, other.c.point == p.c.number, other.c.kind == "test")
+            .scalar_subquery())
         with self._context.read() as conn:
             rule = find(conn, ref)
             rows = conn.execute(slice_of(
-                sa.select(p).where(p.c.rule == rule.id).order_by(p.c.number.desc()),
-                limit, cursor)).all()
+                sa.select(p, t.c.id.label("test"), t.c.verdict, t.c.at.label("tested_at"))
+                .select_from(p).outerjoin(t, t.c.id == last).where(p.c.rule == rule.id)
+                .order_by(p.c.number.desc()), limit, cursor)).all()
         return page([PointView(number=r.number, taken_at=r.taken_at, consistency=r.consistency,
                                note=r.note, size=r.size, moved=r.moved, task=r.task,
-                               epoch=r.epoch, standing=r.number == rule.failover_point)
+                               epoch=r.epoch, standing=r.number == rule.failover_point,
+                               test=r.test, verdict=r.verdict, tested_at=r.tested_at)
                      for r in rows], limit, cursor)
 
     # --- settings ------------------------------------------------------------------------------
@@ -260,19 +265,21 @@ class Rules:
             return task
 
     def failback(self, actor: Actor, ref: str, *, shut_down: bool = False, grace_s: float = 300,
-                 power_off: bool = False, leave_disks: bool = False) -> int:
+                 power_off: bool = False, leave_disks: bool = False,
+                 place: failback.NewHome | None = None) -> int:
         """Copy what differs back into the source's disks while the replica runs; repeatable. The
         source has to be off; ``shut_down`` does that through its guest (``power_off``: cut its
         power after ``grace_s`` seconds). ``leave_disks``: disks that only one of them has stay
-        as they are. Returns the task."""
+        as they are. ``place``: into a machine that is made there. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.FAILBACK)
             task = failback.begin_bulk(change, rule, actor, {
                 "shut_down": shut_down, "grace_s": grace_s, "power_off": power_off,
-                "leave_disks": leave_disks})
+                "leave_disks": leave_disks}, place)
             change.audit(actor, "rule.failback", rule.id, task=task, shut_down=shut_down,
-                         power_off=power_off, leave_disks=leave_disks)
+                         power_off=power_off, leave_disks=leave_disks,
+                         place=None if place is None else place.platform)
             return task
 
     def switch_back(self, actor: Actor, ref: str, *, grace_s: float = 300,
@@ -429,14 +436,13 @@ def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
+    side = side_tasks(change.conn, rule.id)
     code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
-                   rule.failback)
+                   rule.failback, [x.kind for x in side])
     if code is not None:
+        task = task or (side[0] if side else None)
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
                       operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
-    if operation in {Operation.DELETE, Operation.PERMANENT}:    # they delete what is looked at
-        for side in side_tasks(change.conn, rule.id):
-            raise Refused("rule.looked-at", name=rule.name, kind=side.kind, task=side.id)
     return rule

@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
 _BATCH: Final = 50              # runs begun in one transaction, which nobody else writes beside
 _RETRY_S: Final = 60.0
-_WATCH_EVERY_S: Final = 0.5     # at most: each end of a run wakes the scheduler
+_WATCH_EVERY_S: Final = 0.5     # at most
+_PAUSE_S: Final = 0.05          # between two looks: each begin and each end of a run wakes it
 
 
 class Scheduler:
@@ -64,6 +65,8 @@ class Scheduler:
             if self._stop.is_set() or self._context.hub.closed:
                 return
             self._context.hub.wait(SCHEDULE, seen, min(max(wait, 0.0), _LONGEST_SLEEP_S))
+            if wait > 0:
+                self._stop.wait(_PAUSE_S)
 
     def run_due(self) -> float | None:
         """Start what is due, a batch at most; returns when the next rule is."""

@@ -159,6 +159,7 @@ class RuleView:
     last_task: int | None
     last_success_at: float | None
     live_task: int | None
+    side_tasks: dict[str, int]          # that look at its points, by kind
     waits_for: dict[str, Any] | None    # code, message, remedy, fields of a queued task
     created_at: float
     created_by: str
@@ -270,6 +271,33 @@ class PointView:
     task: int
     epoch: int
     standing: bool                  # a failover stands on it
+    test: int | None                # the last test of it
+    verdict: str | None             # that it gave: passed, failed, unproven
+    tested_at: float | None
+
+
+@dataclass(frozen=True)
+class TestCheckView:
+    name: str                       # network, heartbeat, text, screen, ping, tcp-PORT, power
+    state: str                      # passed, failed, skipped
+    asked: bool                     # the verdict needs it
+    code: str
+    message: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TestView:
+    id: int
+    rule: str
+    rule_name: str
+    point: int
+    taken_at: float                 # the point was
+    task: int
+    verdict: str                    # passed, failed, unproven
+    checks: list[TestCheckView]
+    screenshot: bool                # there is one
+    at: float
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from ..domain.codec import decode_known, encode
 from ..domain.errors import GiveUp, HotspareError, OutOfSpace, Retry
 from ..domain.limits import Configured
 from ..domain.lineage import Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..workflows.bench import Closing
 from ..workflows.link import Limits, Outcome, Progress, Task
@@ -34,6 +35,7 @@ from ..workflows.wire import (
     Sync,
     Synced,
     overview,
+    proof_body,
 )
 from .clock import Clock, uptime
 from .https import Server
@@ -194,6 +196,10 @@ class RemoteLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
 
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
         self._report("failback", task, {"detail": detail})

@@ -8,16 +8,18 @@ named for; it is told before anything is put aside or overwritten.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..domain.codec import decode, encode
-from ..domain.errors import HotspareError, Refused
+from ..domain.errors import GiveUp, HotspareError, Refused
 from ..faultpoints import fault_point
-from ..platforms.port import Intent, PointInTime, Running, Token, WriteBackSession
+from ..platforms.port import Intent, Platform, PointInTime, Running, Token, WriteBackSession
 from . import failback_state, home, temp_dir, transfer
 from .bench import Bench
 from .failback_pass import Pass
 from .failover import replica_of, unfinished
+from .remove import clean_source, cleaned, leave
 from .steps import Json, Step, Workflow
 
 _PASSES = 5
@@ -42,21 +44,42 @@ def find(bench: Bench, context: Json) -> None:
     context["running"] = encode(running)
 
 
-def _source_off(bench: Bench, _context: Json) -> None:
+def _build(bench: Bench, context: Json) -> None:
+    """At a new place a machine is made, once: with empty disks, for the passes to fill."""
+    place = known(bench, context).get("place")
+    if place is None or place.get("vm"):
+        return
+    tell(bench, context)            # before anything of it is there
+    there = bench.target.source.inspect(running_of(context).ref)
+    try:
+        vm = bench.platform(place["platform"]).write_back.build(
+            there, place["name"], place["storage"], place["networks"], origin(bench, context))
+    except GiveUp:                  # nothing of it is left
+        del context["failback"]
+        bench.link.failback(bench.task, None)
+        raise
+    fault_point("failback.built")
+    tell(bench, context, place=place | {"vm": vm})
+    bench.say("failback.built", name=place["name"], storage=place["storage"])
+
+
+def _source_off(bench: Bench, context: Json) -> None:
     """Its disks are about to be overwritten. It is only shut down when the operator asked so."""
-    arguments, vm = bench.task.arguments, bench.rule.vm
-    if bench.source.source.power(vm) == "off":
+    arguments, home = bench.task.arguments, home_of(bench, context)
+    if home.platform.source.power(home.vm) == "off":
         return
     if not arguments.get("shut_down"):
-        raise Refused("failback.source-runs", vm=vm, name=bench.rule.name)
-    bench.source.source.shut_down(vm, float(arguments["grace_s"]), bool(arguments["power_off"]))
-    bench.say("planned.source-off", vm=vm)
+        raise Refused("failback.source-runs", vm=home.vm, name=bench.rule.name)
+    home.platform.source.shut_down(home.vm, float(arguments["grace_s"]),
+                                   bool(arguments["power_off"]))
+    bench.say("planned.source-off", vm=home.vm)
 
 
 def _disks(bench: Bench, context: Json) -> None:
     """The disks of both must match, or the operator has said that the others stay."""
+    home = home_of(bench, context)
     there = bench.target.source.inspect(running_of(context).ref)
-    here = bench.source.source.inspect(bench.rule.vm)
+    here = home.platform.source.inspect(home.vm)
     ours, theirs = {d.id for d in here.disks}, {d.id for d in there.disks}
     if ours != theirs and not bench.task.arguments.get("leave_disks"):
         raise Refused("failback.disks-differ", name=bench.rule.name,
@@ -95,16 +118,17 @@ def _start_source(bench: Bench, context: Json) -> None:
     if bench.target.standby(bench.key).power(running_of(context)) != "off":
         raise Refused("failback.replica-runs", name=bench.rule.replica_name)
     intent = Intent(bench.rule.id, bench.task.epoch, bench.task.id)
-    tell(bench, switched=True)      # from here on the source may run
-    token = bench.source.write_back.power_on(bench.rule.vm, intent)
+    source = home_of(bench, context)
+    tell(bench, context, switched=True)         # from here on the source may run
+    token = source.platform.write_back.power_on(source.vm, intent)
     fault_point("failback.source-on")
-    tell(bench, switched=True, token=token)
+    tell(bench, context, token=token)
     head = bench.target.target(bench.key).lineage(replica_of(bench)).head
     if head is not None and token is not None:
         home.ready(bench.folder, home.Home(head.number, token))
     stop_s = time.time() - context["stopped_at"]
     bench.count(switch_stop_s=stop_s)
-    bench.say("failback.source-runs-again", vm=bench.rule.vm, seconds=round(stop_s, 1))
+    bench.say("failback.source-runs-again", vm=source.vm, seconds=round(stop_s, 1))
 
 
 def _replica_again(bench: Bench, context: Json) -> None:
@@ -115,15 +139,16 @@ def _replica_again(bench: Bench, context: Json) -> None:
     running, standby = running_of(context), bench.target.standby(bench.key)
     if standby.power(running) != "off":
         return
+    source = home_of(bench, context)
     try:
-        power = bench.source.source.power(bench.rule.vm)
+        power = source.platform.source.power(source.vm)
     except HotspareError as error:
         bench.say("failback.source-unknown", "error", reason=error.code, name=running.name)
         return
     if power != "off":
-        bench.say("failback.source-on-after-all", "warning", vm=bench.rule.vm)
+        bench.say("failback.source-on-after-all", "warning", vm=source.vm)
         return
-    tell(bench, switched=False, token=None)
+    tell(bench, context, switched=False, token=None)
     standby.power_on(running)
     bench.say("failback.replica-again", "warning", name=running.name)
 
@@ -132,7 +157,7 @@ def _replica_again(bench: Bench, context: Json) -> None:
 
 
 def _mark_committed(bench: Bench, context: Json) -> None:
-    tell(bench, committed=True)     # no undo from here on
+    tell(bench, context, committed=True)        # no undo from here on
     fault_point("failback.committed")
 
 
@@ -145,14 +170,20 @@ def _drop_replica(bench: Bench, context: Json) -> None:
     bench.target.target(bench.key).sweep(replica, unfinished(bench))
 
 
-def _clear(bench: Bench, _context: Json) -> None:
-    drop_undo(bench)
+def _clear(bench: Bench, context: Json) -> None:
+    drop_undo(bench, context)
+    if known(bench, context).get("place"):
+        home = home_of(bench, context)
+        home.platform.write_back.let_go(home.vm, origin(bench, context))
+        why = cleaned(bench, lambda: clean_source(bench))
+        if why is not None:         # the original is gone: that is why there is a new place
+            leave(bench, context, "remove.source-left", why)
 
 
-def drop_undo(bench: Bench) -> None:
+def drop_undo(bench: Bench, context: Json) -> None:
     """Nothing of the failback is needed any more."""
-    left = bench.source.write_back.clear(bench.rule.vm, origin(bench))
-    for leftover in left:
+    home = home_of(bench, context)
+    for leftover in home.platform.write_back.clear(home.vm, origin(bench, context)):
         if leftover.error:
             bench.say("sweep.source", "warning", kind=leftover.kind, name=leftover.name,
                       error=leftover.error)
@@ -167,6 +198,7 @@ def _commit(bench: Bench, _context: Json) -> None:
 
 BULK = Workflow((
     Step("fence", find),
+    Step("build", _build),
     Step("look-at-source", _source_off),
     Step("compare-disks", _disks),
     Step("copy-back", _bulk),
@@ -201,8 +233,10 @@ def one_pass(bench: Bench, context: Json, *, limited: bool, last: bool = False) 
     state = failback_state.load(bench.folder, running, bench.task.id)
     last_token = state.token if state.equal else None
     state = failback_state.save(bench.folder, state.next(bench.task.id))
-    tell(bench)
-    session = open_source(bench, lineage.head.tracking if lineage.head is not None else None)
+    tell(bench, context)
+    # a machine that was made for this tracks nothing yet
+    base = lineage.head if known(bench, context).get("place") is None else None
+    session = open_source(bench, context, base.tracking if base is not None else None)
     whole = last_token is None or not session.untouched
     point = open_replica(bench, running, standing if whole else last_token, state)
     _grow(session, point)
@@ -221,8 +255,10 @@ def one_pass(bench: Bench, context: Json, *, limited: bool, last: bool = False) 
     bench.say("failback.pass", moved=sent)
 
 
-def open_source(bench: Bench, base: Token | None) -> WriteBackSession:
-    session = bench.source.write_back.open(bench.rule.vm, base, origin(bench), bench.task.epoch)
+def open_source(bench: Bench, context: Json, base: Token | None) -> WriteBackSession:
+    home = home_of(bench, context)
+    session = home.platform.write_back.open(home.vm, base, origin(bench, context),
+                                            bench.task.epoch)
     return bench.keep("session", session, lambda: session.close(sealed=False))
 
 
@@ -243,18 +279,42 @@ def _grow(session: WriteBackSession, point: PointInTime) -> None:
             session.resize(disk.spec.id, disk.spec.size)
 
 
-def origin(bench: Bench) -> Intent:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where the work goes home to."""
+
+    platform: Platform
+    vm: str
+
+
+def home_of(bench: Bench, context: Json) -> Side:
+    """The source, or the machine that was made for it at a new place."""
+    place = known(bench, context).get("place")
+    if place is None:
+        return Side(bench.source, bench.rule.vm)
+    return Side(bench.platform(place["platform"]), place.get("vm", place["name"]))
+
+
+def known(bench: Bench, context: Json) -> Json:
+    """What the failback has come to."""
+    arguments = bench.task.arguments
+    found: Json = context.get("failback") or arguments.get("failback") or {}
+    place = arguments.get("place")
+    return found if place is None or "place" in found else found | {"place": place}
+
+
+def origin(bench: Bench, context: Json) -> Intent:
     """The first intent of this failback: of an earlier task, else this one's."""
-    known = bench.task.arguments.get("failback") or {}
-    if "origin" in known:
-        return decode(Intent, known["origin"])
-    return Intent(bench.rule.id, bench.task.epoch, bench.task.id)
+    found = known(bench, context).get("origin")
+    return Intent(bench.rule.id, bench.task.epoch, bench.task.id) if found is None else decode(
+        Intent, found)
 
 
-def tell(bench: Bench, **more: object) -> None:
-    """The server knows the failback, with what it knew and what is ``more``."""
-    known = dict(bench.task.arguments.get("failback") or {})
-    bench.link.failback(bench.task, known | {"origin": encode(origin(bench))} | more)
+def tell(bench: Bench, context: Json, **more: Any) -> None:
+    """The server knows the failback, with what was known and what is ``more``."""
+    context["failback"] = known(bench, context) | {
+        "origin": encode(origin(bench, context))} | more
+    bench.link.failback(bench.task, context["failback"])
 
 
 def running_of(context: Json) -> Running:

@@ -129,7 +129,8 @@ class Pass:
             changes = Unknown(error.code)
             plan = self.plan("source", disk, size, self.session.disks[disk], changes, "source")
         if isinstance(changes, Unknown):
-            self.bench.say("failback.compare", "warning", disk=disk, reason=changes.reason)
+            if changes.reason != "first-copy":      # a new place holds nothing yet
+                self.bench.say("failback.compare", "warning", disk=disk, reason=changes.reason)
             self.bench.figures["full"] = True
             layers = stack.enter_context(Layers(self.folder, size))
         else:

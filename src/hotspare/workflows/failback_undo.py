@@ -15,13 +15,23 @@ from ..dataplane.digests import digest_key
 from ..dataplane.engine import CopyJob, copy_disks
 from ..dataplane.journal import Journal
 from ..dataplane.plan import PassId, Plan, plan_disk
-from ..domain.errors import TrackingUnusable
+from ..domain.errors import GiveUp, TrackingUnusable
 from ..domain.extents import Again
 from ..faultpoints import fault_point
 from ..platforms.port import ChangedAreas, Running, Unknown, WriteBackSession
 from . import failback_state, home, transfer
 from .bench import Bench
-from .failback import FIGURES, drop_undo, find, open_replica, open_source, running_of
+from .failback import (
+    FIGURES,
+    drop_undo,
+    find,
+    home_of,
+    known,
+    open_replica,
+    open_source,
+    origin,
+    running_of,
+)
 from .failback_pass import Pass, turned, workspace
 from .failover import replica_of
 from .steps import Json, Step, Workflow
@@ -51,22 +61,30 @@ class Restore(Pass):
         return self.differences(replica)
 
 
-def _stop_source(bench: Bench, _context: Json) -> None:
+def _stop_source(bench: Bench, context: Json) -> None:
     """What it wrote is thrown away, so its power may be cut."""
-    source, vm = bench.source.source, bench.rule.vm
-    if source.power(vm) != "off":
-        source.shut_down(vm, float(bench.task.arguments.get("grace_s", _GRACE_S)), True)
+    place = known(bench, context).get("place")
+    if place is not None and not place.get("vm"):
+        return                      # it was not made yet; who has its name is somebody else
+    home = home_of(bench, context)
+    try:
+        if home.platform.source.power(home.vm) != "off":
+            home.platform.source.shut_down(
+                home.vm, float(bench.task.arguments.get("grace_s", _GRACE_S)), True)
+    except GiveUp as error:         # one at a new place that was demolished already
+        if error.code != "vm.not-found" or place is None:
+            raise
     fault_point("failback-undo.source-off")
 
 
 def _restore(bench: Bench, context: Json) -> None:
-    running = running_of(context)
-    standby = bench.target.standby(bench.key)
-    known = bench.task.arguments.get("failback") or {}
-    token = known.get("token")
-    # Only while neither runs can the source have written for itself.
-    ran = bool(known.get("switched")) and standby.power(running) == "off"
-    session = open_source(bench, token if ran else None)
+    told, running = known(bench, context), running_of(context)
+    if told.get("place"):
+        return                      # it had nothing before
+    # Only while the replica does not run can the source have written for itself.
+    ran = bool(told.get("switched")) and (
+        bench.target.standby(bench.key).power(running) == "off")
+    session = open_source(bench, context, told.get("token") if ran else None)
     if ran:
         _take_own_writes(bench, session, running)
     for disk in session.disks:
@@ -114,8 +132,11 @@ def _put_back(bench: Bench, session: WriteBackSession, disk: str) -> None:
     session.resize(disk, kept.size)
 
 
-def _clear(bench: Bench, _context: Json) -> None:
-    drop_undo(bench)
+def _clear(bench: Bench, context: Json) -> None:
+    drop_undo(bench, context)
+    if known(bench, context).get("place"):
+        there = home_of(bench, context)
+        there.platform.write_back.demolish(there.vm, origin(bench, context))
     home.forget(bench.folder)
 
 

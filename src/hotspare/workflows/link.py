@@ -7,11 +7,13 @@ calls are direct; on a fleet the same calls go over HTTPS. Nothing here carries 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.lineage import Lineage, Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
 TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "failback",
@@ -60,7 +62,8 @@ class Task:
     def platforms(self) -> frozenset[str]:
         """Those that it works with."""
         rule = () if self.rule is None else (self.rule.source, self.rule.target)
-        return frozenset(rule if self.platform is None else (self.platform, *rule))
+        more = (self.platform, self.arguments.get("platform"))
+        return frozenset((*rule, *(p for p in more if p is not None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,12 @@ class Link(Protocol):
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         """The rule stands on point ``number`` (None: no longer). Compare-and-set, idempotent."""
+        ...
+
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        """What the test of point ``task.point`` found, with a PNG of at most LARGEST_SCREENSHOT
+        bytes. Idempotent: one for each task."""
         ...
 
     def failback(self, task: Task, detail: dict[str, Any] | None) -> None:

@@ -17,6 +17,7 @@ from ..platforms.port import Intent, PointInTime, ReplicaSpec, Session, Source, 
 from . import home, run_state, temp_dir, transfer
 from .bench import Bench
 from .failover import replica_of
+from .rehearse import clear_tests
 from .run_state import RunState
 from .steps import Json, Step, Workflow
 
@@ -176,6 +177,7 @@ def _sweep(bench: Bench, _context: Json) -> None:
         run_state.forget_passes(bench.folder)
     _sweep_source(bench, lineage, state)
     _target(bench).sweep(replica_of(bench), list(state.intents) if state else [])
+    clear_tests(bench)
 
 
 def _clean_up(bench: Bench, context: Json) -> None:

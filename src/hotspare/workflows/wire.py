@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from ..domain.errors import Refused
 from ..domain.limits import Configured
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from .link import Limits, Progress, Task
 
@@ -127,6 +128,13 @@ class Call:
     epoch: int
     at: float
     body: dict[str, Any] = field(default_factory=dict)
+
+
+def proof_body(verdict: Verdict, checks: Sequence[Check], screenshot: bytes | None
+               ) -> dict[str, Any]:
+    """Body of the call ``proof``."""
+    return {"verdict": verdict, "checks": list(checks), "screenshot":
+            None if screenshot is None else base64.b64encode(screenshot).decode()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def failback(ref: inputs.Ref, body: inputs.Failback, services: Here, caller: Cal
     """Copy what differs back into the source's disks while the replica runs; repeatable."""
     return Asked(services.rules.failback(
         caller, ref, shut_down=body.shut_down, grace_s=body.grace_s, power_off=body.power_off,
-        leave_disks=body.leave_disks))
+        leave_disks=body.leave_disks, place=body.to()))
 
 
 @router.post("/rules/{ref}/failback/switch", operation_id="switch_back", status_code=202)

@@ -54,6 +54,14 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.is-committed": Text(
         "The failback of {name} is being committed: it cannot be undone any more.",
         "Let it end: hotspare failback commit {name}", STATE),
+    "failback.built": Text("{name} is made in storage {storage}, with empty disks."),
+    "failback.moved": Text("The rule protects {vm} at its new place from now on."),
+    "failback.place-stands": Text(
+        "The failback of {name} has begun, and not to this place.",
+        "Undo it first (hotspare failback undo {name}), then begin again.", STATE),
+    "failback.place-kind": Text(
+        "{name} is a platform of kind {kind}, on which the replica cannot be run.",
+        "Name a platform of the replica's kind.", 8),
     "failback.undo-first": Text(
         "The source has run since the switch of {name}: what it wrote must not be taken for what "
         "was there before.",

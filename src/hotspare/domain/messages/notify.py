@@ -25,6 +25,9 @@ TEXTS: dict[str, Text] = {
         "Is the package apprise installed, and is there memory?", UNREACHABLE),
     # --- events --------------------------------------------------------------------------------
     "rule.run-failed": Text("Task {task} ({kind}) of the rule {rule} failed."),
+    "rule.test-failed": Text(
+        "Restore point {point} of the rule {rule} did not pass its test (task {task}).",
+        "See the test's checks and screenshot: hotspare test list {rule}"),
     "machine.lost": Text(
         "The DR machine {machine} does not answer; the rules that it works for ({rules}) show "
         "invalid.",
@@ -32,6 +35,7 @@ TEXTS: dict[str, Text] = {
     "machine.back": Text("The DR machine {machine} answers again."),
     # --- how they are told ---------------------------------------------------------------------
     "notify.title-run-failed": Text("Run failed"),
+    "notify.title-test-failed": Text("Restore point failed its test"),
     "notify.title-rpo-violated": Text("RPO not kept"),
     "notify.title-unexpected-full": Text("Full copy that was not expected"),
     "notify.title-lost": Text("DR machine lost"),

@@ -29,6 +29,8 @@ from .replica import Replica
 from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
+_OWN = ("failover", "failover-nvram", "test", "test-nvram")
+
 
 class LibvirtStandby:
     """Implements :class:`~hotspare.platforms.port.Standby`."""
@@ -66,18 +68,19 @@ class LibvirtStandby:
         """The domain with all that it needs; ``made`` gets the names of new layers."""
         facts = host_facts.read(self._connection, point.vm)
         facts.check(point.vm, how.networks)
-        nvram = there.pool.path(names.failover_nvram(there.rule, intent.task))
-        layers = {d.id: names.failover(there.rule, d.id, intent.task) for d in point.disks}
+        nvram = _nvram_name(how, intent)
+        layers = {d.id: _layer_name(how, intent, d.id) for d in point.disks}
         place = Placement(
             how.name, self._uuid(point, how, intent),
             {disk_id: there.pool.path(name) for disk_id, name in layers.items()},
-            facts.links(point.vm, how.networks), nvram if point.firmware_state else "",
+            facts.links(point.vm, how.networks),
+            there.pool.path(nvram) if point.firmware_state else "",
             how.connect_network, mark.tags())
         xml = domain_xml(point.vm, place, facts.host)   # before anything is made: it may refuse
         self._layers(there, point, layers, made)
         # the layers are there: a retirement that was not marked before now sees them
         _startable(there.lineage(), point.number)
-        self._nvram(there, point, intent)
+        self._nvram(there, point, nvram)
         fault_point("standby.after-volumes")
         with mapped(vm=how.name):
             domain = self._connection.conn.defineXML(xml)
@@ -155,7 +158,7 @@ class LibvirtStandby:
 
     def _undo(self, there: Replica, domain: Any | None, name: str, intent: Intent) -> None:
         for volume, parsed in there.volume_names().items():
-            if parsed.kind in ("failover", "failover-nvram") and parsed.task == intent.task:
+            if parsed.kind in _OWN and parsed.task == intent.task:
                 there.pool.delete(volume)
         fault_point("discard.after-volumes")
         if domain is not None:
@@ -193,13 +196,12 @@ class LibvirtStandby:
                 there.pool.create(name, disk.size, "qcow2", backing)
                 made.append(name)
 
-    def _nvram(self, there: Replica, point: Manifest, intent: Intent) -> None:
+    def _nvram(self, there: Replica, point: Manifest, name: str) -> None:
         """The machine's UEFI variables as they were at the point. Where there are none, libvirt
         copies the firmware's template."""
         if point.firmware_state is None:
             return
         content = b"".join(there.read_blob(point.firmware_state))
-        name = names.failover_nvram(there.rule, intent.task)
         there.pool.delete(name)     # of an attempt that was killed, perhaps half written
         there.pool.create(name, len(content), "raw")
         there.pool.write(name, content)
@@ -231,6 +233,18 @@ class LibvirtStandby:
             return None
         mark = started.mark_of(domain)
         return domain if mark is not None and mark.intent == running.intent else None
+
+
+def _layer_name(how: StartSpec, intent: Intent, disk_id: str) -> str:
+    if how.kind == "test":
+        return names.test(intent, disk_id)
+    return names.failover(intent.rule, disk_id, intent.task)
+
+
+def _nvram_name(how: StartSpec, intent: Intent) -> str:
+    if how.kind == "test":
+        return names.test_nvram(intent)
+    return names.failover_nvram(intent.rule, intent.task)
 
 
 def _startable(lineage: Lineage, number: int) -> Manifest:

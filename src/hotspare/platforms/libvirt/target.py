@@ -35,6 +35,10 @@ _FREE_FLOOR = 256 * 1024 * 1024
 """Bytes that a pool must have free for a new replica. How much a thin copy needs is not known."""
 
 
+_NOT_SWEPT = ("lineage", "test", "test-nvram")
+"""A test may begin and end while others sweep: it is cleared by name (:mod:`.rehearsal`)."""
+
+
 class LibvirtTarget:
     """Implements :class:`~hotspare.platforms.port.Target`."""
 
@@ -160,7 +164,7 @@ class LibvirtTarget:
         used = {s.rsplit("/", 1)[-1] for sources in machines(self._connection).values()
                 for s in sources}
         for name, parsed in there.volume_names().items():
-            if (parsed.kind == "lineage" or name in named or name in used
+            if (parsed.kind in _NOT_SWEPT or name in named or name in used
                     or parsed.epoch > lineage.epoch or names.kept(parsed, keep)):
                 continue
             if lineage.retiring is not None and parsed.kind == "digests" and parsed.epoch < 0:

@@ -41,6 +41,13 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.commit-due": Text("{name} 的回切到达设定时间，现在提交。"),
     "failback.is-committed": Text(
         "{name} 的回切正在提交，不能再撤销。", "请等待其完成：hotspare failback commit {name}"),
+    "failback.built": Text("已在存储 {storage} 中创建 {name}，磁盘为空。"),
+    "failback.moved": Text("该规则从现在起保护位于新位置的 {vm}。"),
+    "failback.place-stands": Text(
+        "{name} 的回切已开始，但目的地不是这里。",
+        "请先撤销（hotspare failback undo {name}），再重新开始。"),
+    "failback.place-kind": Text(
+        "{name} 是 {kind} 类平台，目标虚机不能在其上运行。", "请指定与目标虚机同类的平台。"),
     "failback.undo-first": Text(
         "{name} 切回之后源虚机已运行过：它写入的内容不能当作原有内容。",
         "请先撤销回切（hotspare failback undo {name}），再重新开始。"),
