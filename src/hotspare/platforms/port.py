@@ -622,7 +622,8 @@ class WriteBack(Protocol):
         Ends what an earlier process of the rule left open. Raises Fenced when a higher epoch was
         here, Refused ``source.runs`` when the machine is not off, ``source.saved`` when its
         memory is saved (it would not fit its disks any more), or with the reason why a disk
-        cannot be written; Retry ``source.disk-busy`` when somebody else has a disk open."""
+        cannot be written; Retry ``source.disk-busy`` when somebody else has a disk open,
+        ForeignChange ``undo.missing`` when what was preserved of a disk is gone."""
         ...
 
     def power_on(self, vm: str, intent: Intent) -> Token | None:

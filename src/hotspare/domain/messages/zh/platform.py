@@ -275,6 +275,10 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "raw 磁盘没有存放变化块列表的位置，因此要比较其全部数据。",
         "转换为 qcow2 可以加快运行。"),
+    "undo.missing": Text(
+        "回切为每个磁盘保留了一个撤销盘，但 {file} 已不存在：磁盘 {disk} 之前的内容已丢失，"
+        "或该磁盘是之后新增的。",
+        "如需撤销回切，请恢复该文件，否则请提交回切；移除新增的磁盘后可以继续。"),
     "vm.confidential": Text("{vm} 的内存已加密（SEV），不支持复制。"),
     "vm.kind": Text("{vm} 不是 QEMU 虚机（{kind}）。"),
     "vm.lease": Text("{vm} 持有存储租约（{device}），不支持复制。"),
