@@ -38,7 +38,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "step": {"step": "transfer", "state": "done", "detail": {}},
     "log": {"level": "info", "code": "replicate.continues", "fields": {"task": 1}},
     "pause": {"reason": None}, "adopt": {"points": []}, "failover": {"number": 1, "detail": {}},
-    "inventory": {"vms": []},
+    "failback": {"detail": None}, "inventory": {"vms": []},
     "finish": {"outcome": "ok", "error": None, "figures": {}}}
 
 
