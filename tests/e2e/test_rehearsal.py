@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hotspare.platforms.libvirt.screen import Picture, decode
+from hotspare.domain.picture import Picture, read
 
 from .rig import Rig, Server, hotspare, remove_replicas, wait_for
 
@@ -29,7 +29,7 @@ def shown(rig: Rig, test: int, keep: Path) -> Picture:
     assert hotspare(rig.server, "test", "screenshot", str(test), "-o", str(keep)).exit == 0
     if folder := os.environ.get("HOTSPARE_SCREENS"):
         Path(folder, f"{rig.guest.name}-{test}.png").write_bytes(keep.read_bytes())
-    return decode(keep.read_bytes())
+    return read(keep.read_bytes())
 
 
 @pytest.mark.timeout(400)

@@ -487,7 +487,7 @@ class Isolation:
 class Screen:
     """What a machine shows just now."""
 
-    png: bytes                      # at most LARGEST_SCREENSHOT bytes
+    png: bytes
     blank: bool                     # one colour, or a text screen without text
     text: str | None                # None: it is graphical
 

@@ -10,7 +10,8 @@ import time
 
 from ..domain.codec import decode, encode
 from ..domain.errors import GiveUp
-from ..domain.proof import Check, Checklist, verdict_of
+from ..domain.picture import bounded
+from ..domain.proof import LARGEST_SCREENSHOT, Check, Checklist, verdict_of
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, Isolation, Rehearsal, Running, StartSpec
 from .bench import Bench
@@ -77,7 +78,8 @@ def _check(bench: Bench, context: Json) -> None:
     if ended:
         checks.append(Check("power", "failed", f"test.{ended}"))
     verdict = verdict_of(checks)
-    bench.link.proof(bench.task, verdict, checks, signs.screen.png if signs.screen else None)
+    bench.link.proof(bench.task, verdict, checks, None if signs.screen is None else
+                     bounded(signs.screen.png, LARGEST_SCREENSHOT))
     fault_point("test.after-proof")
     context["verdict"] = verdict
     context["failed"] = [encode(c) for c in checks if c.state == "failed"]
