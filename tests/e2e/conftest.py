@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .rig import Rig, Server, remove_replicas
+from .system_host import system
 
 if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab
+
+__all__ = ["system"]
 
 
 @pytest.hookimpl(hookwrapper=True)

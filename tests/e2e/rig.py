@@ -298,7 +298,7 @@ def hotspare(server: Server, *arguments: str, stdin: str = "", timeout_s: float 
              **environment: str) -> Said:
     """Run the command against ``server``, as its administrator on the same machine."""
     found = subprocess.run(
-        [HOTSPARE, *arguments], input=stdin, capture_output=True, text=True, check=False,
+        [*server.program, *arguments], input=stdin, capture_output=True, text=True, check=False,
         timeout=timeout_s, env=os.environ | {"HOTSPARE_STATE_DIR": str(server.state_dir)}
         | environment)
     return Said(found.returncode, found.stdout, found.stderr)

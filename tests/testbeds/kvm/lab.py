@@ -152,6 +152,7 @@ class Lab:
         bus: Bus = "virtio",
         uuid: str | None = None,
         video: bool = True,
+        dhcp: bool = False,
         extra_devices: str = "",
     ) -> Guest:
         """Make a guest's disks and define it; it is not started.
@@ -159,7 +160,8 @@ class Lab:
         `rate` is in journal records a second (0: none). `boot="kernel"` skips firmware and boot
         loader, which halves the time to boot; the disks are the same, so a copy of them still boots
         by firmware. Memory is 96 MiB by default, and 256 under UEFI, where GRUB needs that to find
-        room for the kernel. `extra_devices` is XML put among the devices as it is.
+        room for the kernel. With `dhcp` it asks for an address beside its fixed one, and listens on
+        port 80. `extra_devices` is XML put among the devices as it is.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", name):
             raise ValueError(f"{name!r} is no good guest name: use letters, digits, dot and hyphen")
@@ -168,7 +170,7 @@ class Lab:
         least = 256 if firmware == "uefi" else 96
         if memory_mib is not None and memory_mib < least:
             raise ValueError(f"the guest needs {least} MiB to boot this way, not {memory_mib}")
-        arguments = f"hs.interval={interval(rate)} hs.disks={disks}"
+        arguments = f"hs.interval={interval(rate)} hs.disks={disks} hs.dhcp={int(dhcp)}"
         guest_image = image.build()
         paths = []
         for number in range(disks):

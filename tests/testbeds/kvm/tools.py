@@ -35,6 +35,8 @@ PACKAGES: Mapping[str, str] = {
     "ssh-keygen": "openssh-client",
     "setpriv": "util-linux",
     "useradd": "passwd",
+    "dnsmasq": "dnsmasq-base",
+    "ip": "iproute2",
 }
 
 
