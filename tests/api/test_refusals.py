@@ -28,12 +28,14 @@ VIEWER = {
     "get_machine", "list_rules", "get_rule", "list_points", "rule_log", "list_groups",
     "get_group", "list_templates", "get_template", "list_tasks", "get_task", "task_progress",
     "task_log", "get_settings", "get_history", "preview_schedule", "rule_statistics",
-    "group_statistics", "statistics", "download_rule_log", "metrics"}
+    "group_statistics", "statistics", "download_rule_log", "metrics", "list_proof_schedules",
+    "get_proof_schedule"}
 OPERATOR = {
     "check_platform", "refresh_platform", "create_rule", "act_on_rules", "edit_rule",
     "delete_rule", "start_rule", "stop_rule", "fail_over", "fail_over_planned",
     "make_permanent", "undo_failover", "create_group", "save_template", "delete_template",
-    "move_rule"}
+    "move_rule", "scrub_points", "stop_task", "add_proof_schedule", "edit_proof_schedule",
+    "remove_proof_schedule"}
 ADMINISTRATOR = {
     "list_users", "add_user", "set_password", "remove_user", "list_audit", "add_platform",
     "edit_platform", "remove_platform", "rebuild_platform", "move_platform", "set_settings",
@@ -57,6 +59,11 @@ BODIES: dict[str, dict[str, Any]] = {
                            "template": "none"},
     "edit_rule": RULE | {"name": "x", "vm": "none", "replica_name": "x", "group": "none"},
     "act_on_rules": {"action": "start", "rules": ["none"], "group": "none"},
+    "start_rule": {"compare": True},
+    "scrub_points": {"point": 1000},
+    "add_proof_schedule": {"name": "x", "schedule": {"kind": "daily", "at": "02:30"},
+                           "rule": "none"},
+    "edit_proof_schedule": {"schedule": {"kind": "daily", "at": "02:30"}, "rule": "none"},
     "fail_over": {"point": 1000},
     "fail_over_planned": {"grace_s": 1},
     "make_permanent": {"confirm": "none"},

@@ -26,7 +26,7 @@ from hotspare.platforms.port import Check, ConnectionReport, Place, VmSummary
 from hotspare.server import tls
 from hotspare.server.control import http_configuration
 from hotspare.services import Actor, LocalLink, NewRule, Services
-from hotspare.workflows.link import FoundReplica, Progress, Task
+from hotspare.workflows.link import FoundReplica, Progress, Scrubbed, Task
 
 ADMIN = Actor("admin", "administrator")
 OPERATOR = Actor("olga", "operator")
@@ -65,6 +65,7 @@ class Player:
     begun: list[Task] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
+    damage: dict[int, dict[str, Any]] = field(default_factory=dict)     # what scrubs find
     replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -126,6 +127,19 @@ class Player:
                 link.step(task, "clear-snapshot", "running", {})
                 if error is None:
                     link.adopt(task, ())
+            case "scrub":
+                link.step(task, "read-points", "running", {})
+                assert task.rule is not None
+                points = self.points.get(task.rule.id, [])
+                while self.hold.is_set():
+                    if link.limits(task).stop:
+                        link.finish(task, "stopped", None, {})
+                        return
+                    time.sleep(0.005)
+                if error is None:
+                    link.scrubbed(task, tuple(
+                        Scrubbed(p.number, self.damage.get(p.number, {})) for p in points),
+                        points[-1].number if points else 0)
             case "shut-down":
                 link.step(task, "shut-down-source", "running", {})
             case "remove":
@@ -299,4 +313,5 @@ def spawn_up(state_dir: Path, listen: str = "127.0.0.1:0",
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(state_dir), listen], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": tests} | environment)
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(
+            filter(None, [tests, os.environ.get("PYTHONPATH")]))} | environment)

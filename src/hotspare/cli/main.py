@@ -15,6 +15,7 @@ from . import (
     notify,
     platforms,
     processes,
+    proofs,
     rules,
     schedules,
     sessions,
@@ -50,6 +51,7 @@ statistics.add_to(app, rules.rule, groups.group, settings.settings)
 app.add_typer(admin.admin, name="admin")
 app.command("doctor")(admin.doctor)
 app.add_typer(notify.notify, name="notify")
+app.add_typer(proofs.proof, name="proof")
 
 
 _LANGUAGE = ["HOTSPARE_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"]

@@ -69,6 +69,17 @@ def log(number: Number, as_json: Json = False) -> None:
         answer(client.task_log(number), as_json, show_log)
 
 
+@task.command("stop")
+def stop(number: Number, as_json: Json = False) -> None:
+    """End a test or a scrub. A run is stopped with: hotspare rule stop"""
+    with connected(as_json) as client:
+        client.stop_task(number)
+        for _ in client.follow(number):
+            pass
+        answer(client.task(number), as_json,
+               lambda t: typer.echo(f"Task {t['id']} ended: {t['outcome']}."))
+
+
 def show_local(socket: Path | None, as_json: bool) -> None:
     """What this host's DR machine runs, and what waits for it."""
     from ..client.local import local_tasks
@@ -133,6 +144,7 @@ def _show(found: shapes.Task) -> None:
            ("bytes", f"{size(found['bytes_moved'])} moved, {size(found['bytes_read'])} read, "
                      f"{size(found['bytes_zero'])} zero, {size(found['bytes_queried'])} named as "
                      "changed" if found["kind"] == "replicate" else ""),
+           ("bytes read", size(found["bytes_read"]) if found["kind"] == "scrub" else ""),
            ("rate", f"{size(found['rate'])}/s" if found["rate"] else ""),
            ("whole disk read", "yes" if found["full"] else ""),
            ("guest stood still", span(found["stall_s"]) if found["stall_s"] else ""),

@@ -135,8 +135,8 @@ class Client:
             "action": action, "rules": rules, "group": group, "delete_replica": delete_replica,
             "force": force}))
 
-    def start_rule(self, ref: str) -> int:
-        return int(self.request("POST", f"/rules/{_seg(ref)}/start")["task"])
+    def start_rule(self, ref: str, **options: bool) -> int:
+        return int(self.request("POST", f"/rules/{_seg(ref)}/start", body=options)["task"])
 
     def stop_rule(self, ref: str) -> shapes.Rule:
         return cast(shapes.Rule, self.request("POST", f"/rules/{_seg(ref)}/stop"))
@@ -161,9 +161,13 @@ class Client:
         return cast(shapes.SchedulePreview,
                     self.request("POST", "/schedules/preview", body=body))
 
-    def permanent(self, rule: str, point: int | None, confirm: str) -> int:
+    def permanent(self, rule: str, point: int | None, confirm: str, **options: bool) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/permanent",
-                                body={"point": point, "confirm": confirm})["task"])
+                                body={"point": point, "confirm": confirm} | options)["task"])
+
+    def scrub(self, rule: str, point: int | None, every: bool) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/scrub",
+                                body={"point": point, "all": every})["task"])
 
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
@@ -208,6 +212,9 @@ class Client:
 
     def task(self, task: int) -> shapes.Task:
         return cast(shapes.Task, self.request("GET", f"/tasks/{task}"))
+
+    def stop_task(self, task: int) -> shapes.Task:
+        return cast(shapes.Task, self.request("POST", f"/tasks/{task}/stop"))
 
     def task_log(self, task: int, **wanted: Any) -> list[shapes.LogLine]:
         """As :meth:`rule_log`."""

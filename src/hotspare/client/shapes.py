@@ -165,6 +165,9 @@ class Point(TypedDict):
     task: int
     epoch: int
     standing: bool
+    scrubbed_at: float | None
+    damaged_at: float | None
+    damaged: int
 
 
 class Step(TypedDict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..domain.errors import GiveUp
-from ..domain.extents import Extent, merge
+from ..domain.extents import Extent, bounded, total
 from ..platforms.port import ChangedAreas, Changes, Export, Unknown
 from .arena import Arena, Slot
 from .blocks import Marks, block_count, to_extents
@@ -25,6 +25,7 @@ from .layers import Layers
 from .plan import PassId, PlanRun, plan_disk, with_attempts
 from .throttle import RateMeter, Throttle, admit
 
+MOST_MISMATCHES = 1000
 _REQUEST = 8                    # blocks: 512 KiB
 _ATTEMPTS = 4
 _STALL_S = 60.0
@@ -36,10 +37,12 @@ _Ended = tuple[int, int, Slot, int]     # first block, blocks, their bytes, errn
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """``mismatches``: sorted whole blocks whose content is not what their digest says."""
+    """``mismatches``: sorted whole blocks whose content is not what their digest says, or which
+    cannot be read; where they are scattered all over the disk, extents that cover them."""
 
     bytes_read: int
     mismatches: tuple[Extent, ...]
+    wrong: int                      # bytes of the blocks themselves
 
 
 def verify_disk(export: Export, expected: Layers, key: bytes, control: Control, *, disk: str,
@@ -49,11 +52,12 @@ def verify_disk(export: Export, expected: Layers, key: bytes, control: Control, 
     """Compare ``export`` with what its digests say.
 
     - ``expected``: of :func:`.layers.folded` over all tables up to the point.
-    - ``extents``: what to look at (:meth:`.tables.DigestTable.changed` for a point's own
-      blocks); None: the whole disk, of which zero areas are not read.
+    - ``extents``: what to look at, sorted, read more than once; None: the whole disk. Zero areas
+      are not read.
     - ``directory``: for the list of what to read.
 
-    Raises Stopped, Reconnect ``target.unreachable``, GiveUp ``target.read-failed``, OutOfSpace.
+    A block that the target's storage fails to read (EIO) again and again is a mismatch. Raises
+    Stopped, Reconnect ``target.unreachable``, GiveUp ``target.read-failed``, OutOfSpace.
     """
     changes: Changes = Unknown("verify") if extents is None else ChangedAreas(extents)
     pass_id = PassId("", disk, "verify", expected.size)
@@ -63,21 +67,27 @@ def verify_disk(export: Export, expected: Layers, key: bytes, control: Control, 
                          expected=expected, side="target")
         scrub = _Scrub(export, expected, key, control, disk, plan.totals.data, throttles,
                        transfer_buffer)
-        with_attempts(lambda: scrub.read(plan.remaining(scrub.marks)), control, disk)
+        with_attempts(lambda: scrub.read(plan.remaining(scrub.marks)), control, disk,
+                      progress=lambda: scrub.bytes_read)
         # zero on the disk, something else by digest: the plan lists just these as zero runs
         for run in plan:
             if run.zero:
                 scrub.marks.set(run.first, run.blocks, _WRONG)
-    wrong = ((r.first, r.blocks) for r in scrub.marks.runs() if r.state == _WRONG)
-    return VerifyResult(scrub.bytes_read, tuple(merge(to_extents(wrong, expected.size))))
+
+    def wrong() -> Iterator[Extent]:
+        return to_extents(((r.first, r.blocks) for r in scrub.marks.runs() if r.state == _WRONG),
+                          expected.size)
+
+    return VerifyResult(scrub.bytes_read, bounded(wrong(), expected.size, MOST_MISMATCHES),
+                        total(wrong()))
 
 
 class _Scrub:
     def __init__(self, export: Export, expected: Layers, key: bytes, control: Control, disk: str,
-                 total: int, throttles: Sequence[Throttle], transfer_buffer: int) -> None:
+                 to_read: int, throttles: Sequence[Throttle], transfer_buffer: int) -> None:
         self._export, self._expected, self._control = export, expected, control
         self._hash = BlockHasher(key)
-        self._disk, self._total = disk, total
+        self._disk, self._total = disk, to_read
         self._throttles, self._buffer = throttles, transfer_buffer
         self._meter = RateMeter()
         self.marks = Marks(block_count(expected.size))
@@ -118,8 +128,7 @@ class _Scrub:
                 for first, blocks, slot, code in ended:
                     active -= 1
                     if code:
-                        self._refused(failures, first, code)
-                        again.append((first, blocks))
+                        again += self._refused(failures, first, blocks, code)
                     else:
                         self._compare(first, blocks, slot)
                     arena.give(slot)
@@ -141,12 +150,20 @@ class _Scrub:
             if found[at:at + DIGEST] != expected[at:at + DIGEST]:
                 self.marks.set(first + n, 1, _WRONG)
 
-    def _refused(self, failures: dict[int, int], first: int, code: int) -> None:
+    def _refused(self, failures: dict[int, int], first: int, blocks: int,
+                 code: int) -> list[tuple[int, int]]:
+        """What is to be read again: block by block, so that a good one is not taken for a bad."""
         failures[first] = failures.get(first, 0) + 1
-        if failures[first] >= _ATTEMPTS:
+        if blocks > 1:
+            return [(n, 1) for n in range(first + blocks - 1, first - 1, -1)]
+        if failures[first] < _ATTEMPTS:
+            return [(first, 1)]
+        if code != errno.EIO:
             (offset, length), = to_extents([(first, 1)], self._expected.size)
             raise GiveUp("target.read-failed", disk=self._disk, offset=offset, length=length,
                          error=errno.errorcode.get(code, str(code)))
+        self.marks.set(first, 1, _WRONG)
+        return []
 
     def _report(self) -> None:
         rate = self._meter.rate()

@@ -344,16 +344,17 @@ class Target(Protocol):
 
     def fence(self, replica: ReplicaRef, epoch: int) -> None:
         """After it returns nobody of a lower epoch can write or publish. Ends what our own
-        earlier process left open (receivers). Idempotent. Raises Fenced when the target already
-        has a higher epoch."""
+        earlier process left open (receivers), not what this one reads. Idempotent. Raises Fenced
+        when the target already has a higher epoch."""
         ...
 
     def begin(self, replica: ReplicaRef, disks: Sequence[DiskSpec], base: int | None,
-              intent: Intent) -> Session:
+              intent: Intent, sealed: bool = True) -> Session:
         """Open the unpublished state on top of point ``base`` (None: from nothing). A disk that
         the base lacks starts empty; a grown one is grown. Continues the same task's earlier
         unpublished state if it is there. Raises ForeignChange when the base was written since
-        its point, SealMissing when that cannot be told."""
+        its point, SealMissing when that cannot be told; not when ``sealed`` is False: what is wrong
+        in the base is then written anew."""
         ...
 
     def seal(self, replica: ReplicaRef, number: int) -> None:
@@ -362,7 +363,8 @@ class Target(Protocol):
 
     def read_point(self, replica: ReplicaRef,
                    number: int) -> AbstractContextManager[Mapping[str, Export]]:
-        """Read-only exports of a published point's disks, by disk id."""
+        """Read-only exports of a published point's disks, by disk id. A merge or a new seal takes
+        them away (Reconnect ``receiver.gone``); Retry ``replica.busy`` while one runs."""
         ...
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:

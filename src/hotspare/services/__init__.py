@@ -22,6 +22,7 @@ from .metrics import Metrics
 from .moves import Moves
 from .notifications import Notifications
 from .platforms import Platforms
+from .proofs import Proofs
 from .pruning import Pruner
 from .rebuild import Rebuild
 from .rules import NewRule, Rules
@@ -58,8 +59,9 @@ class Services:
         self.settings = Settings(context)
         self.notifications = Notifications(context)
         self.schedules = Schedules(context)
+        self.proofs = Proofs(context)
         self.rebuild = Rebuild(context)
-        self.scheduler = Scheduler(context, self.machines)
+        self.scheduler = Scheduler(context, self.machines, self.proofs)
         self.sender = Sender(context)
 
     @staticmethod

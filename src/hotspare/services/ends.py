@@ -40,7 +40,9 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             if task.kind not in SIDE:
                 _settle(change, task, outcome, error)
             if outcome == "failed":
-                announce(change, "rule.run-failed", rule=task.rule,
+                damaged = (error or {}).get("code") == "scrub.found-damage"
+                announce(change, "point.damaged" if damaged else "rule.run-failed",
+                         rule=task.rule,
                          fields={"task": task.id, "kind": task.kind, "cause": error})
         else:
             _found_host(change, task.platform)

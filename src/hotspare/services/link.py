@@ -19,9 +19,18 @@ from ..domain.lineage import Manifest
 from ..domain.rule_states import STEP_EVENTS
 from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmSummary
 from ..store import Record, by_the_value, schema
-from ..workflows.link import FoundReplica, Limits, Outcome, Progress, RuleSettings, Task
+from ..workflows.link import (
+    SIDE,
+    FoundReplica,
+    Limits,
+    Outcome,
+    Progress,
+    RuleSettings,
+    Scrubbed,
+    Task,
+)
 from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
-from . import catalogue, ends, queue, rebuild
+from . import catalogue, ends, marks, queue, rebuild
 from . import link_statements as sql
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
@@ -52,7 +61,7 @@ class LocalLink:
         self._reports: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "step": self._step, "log": self._log, "adopt": self._adopt,
             "failover": self._failover, "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause}
+            "pause": self._pause, "scrubbed": self._scrubbed, "mended": self._mended}
 
     # --- down ----------------------------------------------------------------------------------
 
@@ -160,6 +169,12 @@ class LocalLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        self._report("scrubbed", task, {"points": points, "newest": newest})
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        self._report("mended", task, {"number": number, "damage": damage})
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """``report`` has any of ``connection`` (ConnectionReport), ``places`` (of Place) and
@@ -298,6 +313,8 @@ class LocalLink:
         change.notify(task_topic(row.id))
 
     def _pause(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        if row.kind in SIDE:        # the rule shows the pause of its run; the log has this one
+            return
         r, reason = schema.rule, body["reason"]
         if reason is not None:
             reason = {"code": str(reason["code"]), "fields": dict(reason["fields"])}
@@ -316,6 +333,13 @@ class LocalLink:
         change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
             failover_point=number, failover_detail=dict(body["detail"]) if number else None))
         change.notify(rule_topic(str(row.rule)))
+
+    def _scrubbed(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        found = [decode(Scrubbed, point) for point in body["points"]]
+        marks.scrubbed(change, row, found, int(body["newest"]), at)
+
+    def _mended(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
+        marks.mended(change, row, int(body["number"]), body["damage"], at)
 
     def _inventory(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
         if row.platform is None:

@@ -9,12 +9,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ..domain.errors import GiveUp
+from ..domain.errors import GiveUp, Refused
 from ..store import Record, schema
-from . import queue
+from ..workflows.link import SIDE
+from . import ends, queue
 from .context import Actor, Context
 from .exports import csv_file, instant
-from .hub import task_topic
+from .hub import machine_topic, task_topic
 from .live_progress import LiveProgress
 from .rules import find as find_rule
 from .views import Page, ProgressView, StepView, TaskView, explained
@@ -85,6 +86,26 @@ class Tasks:
         return replace(view, steps=[
             StepView(name=x.name, state=x.state, attempts=x.attempts, detail=x.detail,
                      started_at=x.started_at, ended_at=x.ended_at) for x in steps])
+
+    def stop(self, actor: Actor, task: int) -> TaskView:
+        """End a test or a scrub. A queued one ends with this call, a running one within a second;
+        what else a rule does is stopped with the rule."""
+        actor.need("operator")
+        t = schema.task
+        with self._context.change() as change:
+            row = find(change.conn, task)
+            if row.state == "ended":
+                raise Refused("task.has-ended", task=task)
+            if row.kind not in SIDE:
+                raise Refused("task.not-stoppable", task=task, kind=row.kind,
+                              name=row.rule_name or "")
+            if row.state == "queued":
+                ends.end(change, row, "stopped", error=None, figures={})
+            else:
+                change.conn.execute(sa.update(t).where(t.c.id == task).values(stop=True))
+                change.notify(task_topic(task), machine_topic(row.machine))
+            change.audit(actor, "task.stop", str(task), kind=row.kind)
+        return self.get(actor, task)
 
     def progress(self, actor: Actor, task: int) -> ProgressView:
         actor.need("viewer")

@@ -268,6 +268,9 @@ class PointView:
     task: int
     epoch: int
     standing: bool                  # a failover stands on it
+    scrubbed_at: float | None       # read again and compared with its digests
+    damaged_at: float | None        # found to be wrong
+    damaged: int                    # bytes that are; at most
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..domain.limits import Configured
 from ..domain.lineage import Manifest
 from ..platforms.port import PlatformAccess
 from ..workflows.bench import Closing
-from ..workflows.link import Limits, Outcome, Progress, Task
+from ..workflows.link import Limits, Outcome, Progress, Scrubbed, Task
 from ..workflows.wire import (
     PROTOCOL,
     Call,
@@ -213,6 +213,12 @@ class RemoteLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        self._report("scrubbed", task, {"points": points, "newest": newest})
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        self._report("mended", task, {"number": number, "damage": damage})
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         self._report("inventory", task, report)

@@ -42,6 +42,7 @@ class RuleSettings:
     lan_free: bool = False
     datacenter: str = ""
     host: str = ""
+    damage: dict[str, Any] = field(default_factory=dict)    # of the newest point: domain.damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,15 @@ class FoundReplica:
     lineage: Lineage | None = None
     running: Running | None = None      # a failover that stands on it
     error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """What a scrub found of one point: what is wrong with it (a :data:`..domain.damage.Damage`),
+    nothing when it is good."""
+
+    number: int
+    damage: dict[str, Any] = field(default_factory=dict)
 
 
 class Link(Protocol):
@@ -135,6 +145,16 @@ class Link(Protocol):
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         """The rule stands on point ``number`` (None: no longer). Compare-and-set, idempotent."""
+        ...
+
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        """Points that were read again, and those that read through what is wrong in them;
+        ``newest`` is the highest number that there was then. Idempotent."""
+        ...
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        """Point ``number`` holds this anew from the source, whatever was wrong in the one before.
+        Idempotent."""
         ...
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, permanent, rebuild, remove, replicate, source_power
+from . import failover, inventory, permanent, rebuild, remove, replicate, scrub, source_power
 from .link import TaskKind
 from .steps import Workflow
 
@@ -12,6 +12,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "undo": failover.UNDO,
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
+    "scrub": scrub.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

@@ -109,7 +109,7 @@ class Call:
     skips. ``at`` is when it happened, by the machine's clock."""
 
     seq: int
-    call: str                       # step, log, pause, adopt, failover, inventory, finish
+    call: str                       # step, log, pause, adopt, failover, scrubbed, …
     task: int
     epoch: int
     at: float

@@ -36,6 +36,12 @@ def get(task: inputs.TaskId, services: Here, caller: Caller) -> TaskView:
     return services.tasks.get(caller, task)
 
 
+@router.post("/tasks/{task}/stop", operation_id="stop_task")
+def stop(task: inputs.TaskId, services: Here, caller: Caller) -> TaskView:
+    """Of a test or a scrub; a run is stopped with its rule."""
+    return services.tasks.stop(caller, task)
+
+
 @router.get("/tasks/{task}/progress", operation_id="task_progress")
 async def progress(
         task: inputs.TaskId, services: Here, caller: Caller,

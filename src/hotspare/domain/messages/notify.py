@@ -25,6 +25,9 @@ TEXTS: dict[str, Text] = {
         "Is the package apprise installed, and is there memory?", UNREACHABLE),
     # --- events --------------------------------------------------------------------------------
     "rule.run-failed": Text("Task {task} ({kind}) of the rule {rule} failed."),
+    "rule.tracking-lied": Text(
+        "A compare of the rule {rule} found {size} bytes that changed-block tracking had missed.",
+        "See the log of task {task}: hotspare task log {task}"),
     "machine.lost": Text(
         "The DR machine {machine} does not answer; the rules that it works for ({rules}) show "
         "invalid.",
@@ -34,6 +37,9 @@ TEXTS: dict[str, Text] = {
     "notify.title-run-failed": Text("Run failed"),
     "notify.title-rpo-violated": Text("RPO not kept"),
     "notify.title-unexpected-full": Text("Full copy that was not expected"),
+    "notify.title-tracking-lied": Text("Changed-block tracking lied"),
+    "notify.title-both-run": Text("Source and replica both run"),
+    "notify.title-damaged": Text("Restore points damaged"),
     "notify.title-lost": Text("DR machine lost"),
     "notify.title-back": Text("DR machine back"),
     "notify.title-test": Text("Test"),

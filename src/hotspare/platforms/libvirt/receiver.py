@@ -51,8 +51,12 @@ _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _MEMORY_MIB = 16
 _GONE_S = 20.0          # libvirt itself gives a QEMU 15 s to die before it fails
 _QUIT_S = 2.0           # seconds for a QEMU that was told to quit, before it is destroyed
-_LOCKED = "lock"        # QEMU's words: Failed to get "write" lock
+LOCKED = "lock"        # QEMU's words: Failed to get "write" lock
 _EXISTS = "already exists with uuid"    # libvirt's, which has no number for it
+
+_reading: set[str] = set()
+"""Receivers of this process that only read. A rule has one DR machine, so one that is not among
+them was left by a process that died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,11 @@ def gone(connection: Connection, name: str, uuid: str, timeout: float) -> bool:
         time.sleep(0.005)
 
 
+def is_read(socket: str) -> bool:
+    """Whether a socket of this name is that of a reader of this process."""
+    return any(socket.startswith(f"{name}-") for name in tuple(_reading))
+
+
 def end_domain(connection: Connection, domain: Any) -> None:
     """End one of our receivers and wait: properly if it can be, since QEMU stores persistent
     bitmaps only when it closes its files. Raises GiveUp ``receiver.stuck``."""
@@ -117,21 +126,31 @@ def end_domain(connection: Connection, domain: Any) -> None:
             raise GiveUp("receiver.stuck", domain=name)
 
 
-def end_receivers(connection: Connection, rule_name: str, readers: bool = False) -> list[str]:
-    """End the receiver ``rule_name`` (with ``readers``: also those named after it), whoever made
-    it; returns the names of those that there were. Raises Refused ``name.taken`` when a lasting
-    domain has the name: it is not ours."""
+def end_receiver(connection: Connection, name: str) -> list[str]:
+    """End the receiver ``name``, whoever made it; returns whether there was one, as a list.
+    Raises Refused ``name.taken`` when a lasting domain has the name: it is not ours."""
+    with mapped(domain=name):
+        try:
+            domains = [connection.conn.lookupByName(name)]
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            domains = []
+    return _end(connection, domains)
+
+
+def end_readers(connection: Connection, rule_name: str, *, lost: bool = False) -> list[str]:
+    """End the receivers that are named after ``rule_name``, which only read: all, or those that a
+    process left which died. A reader harms nobody but whoever wants to write to what it reads, and
+    can be opened again. Returns the names of those that there were."""
+    kept = set(_reading) if lost else ()
     with mapped(domain=rule_name):
-        if readers:
-            domains = [d for d in connection.conn.listAllDomains()
-                       if d.name() == rule_name or d.name().startswith(rule_name + "-")]
-        else:
-            try:
-                domains = [connection.conn.lookupByName(rule_name)]
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                    raise
-                domains = []
+        domains = [d for d in connection.conn.listAllDomains()
+                   if d.name().startswith(f"{rule_name}-") and d.name() not in kept]
+    return _end(connection, domains)
+
+
+def _end(connection: Connection, domains: Iterable[Any]) -> list[str]:
     ended = []
     for domain in domains:
         try:
@@ -160,8 +179,14 @@ class Receiver:
         self._aliases = {m.key: f"ua-m{i}" for i, m in enumerate(media)}
         # a name of its own each time: a client of an earlier receiver never reaches this one
         self.socket = socket_path(connection.socket_dir, f"{name}-{os.urandom(3).hex()}.s")
-        self._domain = self._start(writable)
-        self._uuid = self._domain.UUIDString()
+        if not writable:
+            _reading.add(name)
+        try:
+            self._domain = self._start(writable)
+            self._uuid = self._domain.UUIDString()
+        except BaseException:
+            _reading.discard(name)
+            raise
         self._open = True
         self._way = contextlib.ExitStack()
         self._local: str | None = None
@@ -177,12 +202,15 @@ class Receiver:
         flags = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
         end = time.monotonic() + _GONE_S
         while True:
-            end_receivers(self._connection, self.name)
+            end_receiver(self._connection, self.name)
             with mapped(domain=self.name):
                 try:
                     return self._connection.conn.createXML(xml, flags)
                 except libvirt.libvirtError as error:
-                    if _LOCKED in str(error):
+                    if LOCKED in str(error):
+                        if (writable and time.monotonic() < end
+                                and end_readers(self._connection, self.name)):
+                            continue    # one of our readers had it
                         raise Retry("replica.busy", after_s=10, domain=self.name,
                                     reason=str(error)) from error
                     # libvirt hides a domain that it is removing from look-ups before its name
@@ -363,6 +391,7 @@ class Receiver:
         if not self._open:
             return
         self._open = False
+        _reading.discard(self.name)
         self._leave()
         try:
             # QEMU does not remove its socket when it quits

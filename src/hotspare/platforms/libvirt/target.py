@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ..port import (
 from . import host_facts, lineage_store, names, retire, session, started
 from .connection import Connection
 from .domain_write import checked_vm
-from .receiver import Medium, Receiver, ReceiverExport, end_receivers
+from .receiver import Medium, Receiver, ReceiverExport, end_readers, end_receiver, is_read
 from .replica import LINEAGE_KEY, Replica, files_of, machines
 
 MAX_POINTS = 100
@@ -33,6 +34,11 @@ MAX_POINTS = 100
 
 _FREE_FLOOR = 256 * 1024 * 1024
 """Bytes that a pool must have free for a new replica. How much a thin copy needs is not known."""
+
+
+_UNREADABLE = re.compile(r"(Could not open|Cannot access) .*(not in qcow2 format|is corrupt"
+                         r"|Invalid|No such file|Input/output error|Unsupported qcow2)")
+"""What QEMU and libvirt say of a file of a point that is missing or no image any more."""
 
 
 class LibvirtTarget:
@@ -72,7 +78,7 @@ class LibvirtTarget:
 
     def remove_replica(self, replica: ReplicaRef) -> list[Leftover]:
         there = self._replica(replica)
-        end_receivers(self._connection, names.receiver(there.rule), readers=True)
+        _end_receivers(there)
         lineage = there.lineage()
         pins = there.pins(lineage)
         if pins:
@@ -93,7 +99,7 @@ class LibvirtTarget:
     def fence(self, replica: ReplicaRef, epoch: int) -> None:
         there = self._replica(replica)
         there.check_epoch(there.lineage(), epoch)
-        end_receivers(self._connection, names.receiver(there.rule), readers=True)
+        _end_receivers(there, lost=True)
         lineage = there.lineage()
         there.check_epoch(lineage, epoch)
         if lineage.epoch == epoch or not there.exists():
@@ -105,8 +111,8 @@ class LibvirtTarget:
     # --- points --------------------------------------------------------------------------------
 
     def begin(self, replica: ReplicaRef, disks: Sequence[DiskSpec], base: int | None,
-              intent: Intent) -> Session:
-        return session.begin(self._replica(replica), disks, base, intent)
+              intent: Intent, sealed: bool = True) -> Session:
+        return session.begin(self._replica(replica), disks, base, intent, sealed)
 
     def seal(self, replica: ReplicaRef, number: int) -> None:
         there = self._replica(replica)
@@ -123,7 +129,14 @@ class LibvirtTarget:
             raise GiveUp("point.not-found", number=number)
         media = [Medium(d.id, there.pool.path(d.file)) for d in point.disks]
         name = names.reader(there.rule, os.urandom(3).hex())
-        with Receiver(self._connection, name, media, writable=False) as receiver:
+        try:
+            opened = Receiver(self._connection, name, media, writable=False)
+        except GiveUp as error:
+            reason = str(error.fields.get("reason", ""))
+            if error.code == "platform.failed" and _UNREADABLE.search(reason):
+                raise GiveUp("point.unreadable", number=number, reason=reason) from error
+            raise
+        with opened as receiver:
             yield {m.key: ReceiverExport(receiver, m.key) for m in media}
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:
@@ -148,7 +161,7 @@ class LibvirtTarget:
 
     def sweep(self, replica: ReplicaRef, keep: Collection[str]) -> list[Leftover]:
         there = self._replica(replica)
-        found = self._sweep_receivers(there.rule, keep)
+        found = self._sweep_receivers(there, keep)
         try:
             lineage = there.lineage()
         except HotspareError as error:
@@ -169,25 +182,34 @@ class LibvirtTarget:
             fault_point("sweep.after-delete")
         return found
 
-    def _sweep_receivers(self, rule: str, keep: Collection[str]) -> list[Leftover]:
+    def _sweep_receivers(self, there: Replica, keep: Collection[str]) -> list[Leftover]:
         """End the rule's receivers, but for one that has open what a kept intent made: that is a
         session. Without one, remove the sockets of receivers that were killed (on this machine;
         on another host they cost a directory entry)."""
-        prefix = names.receiver(rule)
+        rule, prefix = there.rule, names.receiver(there.rule)
         for domain, sources in machines(self._connection).items():
             parsed = (names.parse(s.rsplit("/", 1)[-1], rule) for s in sources)
             if domain == prefix and any(p is not None and p.kind == "data" and names.kept(p, keep)
                                         for p in parsed):
                 return []
         found = [Leftover("domain", name)
-                 for name in end_receivers(self._connection, prefix, readers=True)]
+                 for name in _end_receivers(there, lost=True)]
         if self._connection.remote:
             return found
         for path in Path(self._connection.socket_dir).glob(f"{prefix}-*.s"):
+            if is_read(path.name):
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
                 found.append(Leftover("socket", path.name))
         return found
+
+
+def _end_receivers(replica: Replica, *, lost: bool = False) -> list[str]:
+    """The one that writes, and readers (``lost``: but not those of this process)."""
+    name = names.receiver(replica.rule)
+    return [*end_receiver(replica.connection, name),
+            *end_readers(replica.connection, name, lost=lost)]
 
 
 def _delete(replica: Replica, name: str) -> Leftover:
