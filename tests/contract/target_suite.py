@@ -157,11 +157,13 @@ class TargetSuite:
                 with Reader(exports[disk]) as handle:
                     content = bytes(handle.pread(SIZE, 0))
                 assert content == model.points[3][disk], "what is read stays that point"
+                assert target.pinned(model.ref) == {3}
                 target.retire(model.ref, 1, None, ignore)
                 del model.points[1]
                 with pytest.raises(Reconnect) as caught, exports[disk].open():
                     pass
                 assert caught.value.code == "receiver.gone"
+            assert target.pinned(model.ref) == set()
             with other.target(KEY).read_point(model.ref, 3) as exports:
                 assert content_of(exports[disk]) == content
                 target.seal(model.ref, 4)

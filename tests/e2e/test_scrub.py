@@ -156,7 +156,8 @@ def test_rot_in_old_points_in_the_head_and_where_all_is_zero(
 
 @pytest.mark.timeout(300)
 def test_a_scrub_of_a_busy_rule_finishes(rig_factory: Callable[..., Rig]) -> None:
-    """Runs every ten seconds, each with a merge, and a scrub beside them that takes longer."""
+    """Runs every ten seconds, each with a merge, and a scrub beside them that takes longer than
+    its point would be kept."""
     rig = rig_factory(boot="kernel", rate=20.0)
     fill(rig, 32)
     rig.protect(retention=2, bandwidth=64 * MIB)
@@ -178,8 +179,12 @@ def test_a_scrub_of_a_busy_rule_finishes(rig_factory: Callable[..., Rig]) -> Non
         assert rule["last_result"] == "ok"
         client.stop_rule(rig.rule)
     took = done["ended_at"] - done["started_at"]
+    assert done["figures"]["bytes_read"] > 20 * MIB
+    assert done["figures"]["points"] == 1
     print(f"scrub of {done['figures']['bytes_read'] >> 20} MiB beside runs: {took:.1f} s")
     rig.settled()
+    rig.run()
+    assert len(rig.numbers()) == 2, "what the scrub kept is merged now"
     assert rig.leftovers() == []
 
 

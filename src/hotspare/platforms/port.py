@@ -374,7 +374,7 @@ class Target(Protocol):
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         """Points that something stands on (a failover, a test, a foreign overlay), read from the
-        target itself, also when that something is shut off."""
+        target itself, also when that something is shut off; and those that this process reads."""
         ...
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,

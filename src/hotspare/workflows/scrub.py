@@ -95,6 +95,8 @@ def _read(bench: Bench, context: Json) -> None:
     context["read"] = [n for n in numbers if n not in position.gone]
     context["unreadable"] = list(position.unreadable)
     context["detail"] = {"bytes": position.read}
+    if len(position.gone) == len(numbers):
+        context["warnings"] = True      # nothing was proven
 
 
 def _read_disk(bench: Bench, position: _Position, number: int, disk: DiskPoint, whole: bool,

@@ -55,8 +55,8 @@ LOCKED = "lock"        # QEMU's words: Failed to get "write" lock
 _EXISTS = "already exists with uuid"    # libvirt's, which has no number for it
 
 _reading: set[str] = set()
-"""Receivers of this process that only read. A rule has one DR machine, so one that is not among
-them was left by a process that died."""
+"""Readers of this process. A rule has one DR machine, so one that is not among them was left by a
+process that died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ def gone(connection: Connection, name: str, uuid: str, timeout: float) -> bool:
         time.sleep(0.005)
 
 
-def is_read(socket: str) -> bool:
-    """Whether a socket of this name is that of a reader of this process."""
-    return any(socket.startswith(f"{name}-") for name in tuple(_reading))
+def live_readers() -> frozenset[str]:
+    """Names of the receivers of this process that only read."""
+    return frozenset(_reading)
 
 
 def end_domain(connection: Connection, domain: Any) -> None:
@@ -143,7 +143,7 @@ def end_readers(connection: Connection, rule_name: str, *, lost: bool = False) -
     """End the receivers that are named after ``rule_name``, which only read: all, or those that a
     process left which died. A reader harms nobody but whoever wants to write to what it reads, and
     can be opened again. Returns the names of those that there were."""
-    kept = set(_reading) if lost else ()
+    kept = live_readers() if lost else ()
     with mapped(domain=rule_name):
         domains = [d for d in connection.conn.listAllDomains()
                    if d.name().startswith(f"{rule_name}-") and d.name() not in kept]

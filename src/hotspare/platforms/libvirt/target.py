@@ -25,7 +25,7 @@ from ..port import (
 from . import host_facts, lineage_store, names, retire, session, started
 from .connection import Connection
 from .domain_write import checked_vm
-from .receiver import Medium, Receiver, ReceiverExport, end_readers, end_receiver, is_read
+from .receiver import Medium, Receiver, ReceiverExport, end_readers, end_receiver, live_readers
 from .replica import LINEAGE_KEY, Replica, files_of, machines
 
 MAX_POINTS = 100
@@ -128,7 +128,7 @@ class LibvirtTarget:
         if point is None:
             raise GiveUp("point.not-found", number=number)
         media = [Medium(d.id, there.pool.path(d.file)) for d in point.disks]
-        name = names.reader(there.rule, os.urandom(3).hex())
+        name = names.reader(there.rule, number, os.urandom(3).hex())
         try:
             opened = Receiver(self._connection, name, media, writable=False)
         except GiveUp as error:
@@ -151,7 +151,8 @@ class LibvirtTarget:
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         there = self._replica(replica)
-        return set(there.pins(there.lineage()))
+        read = {names.read_by(reader, there.rule) for reader in live_readers()}
+        return set(there.pins(there.lineage())) | {n for n in read if n is not None}
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,
                progress: Progress) -> Lineage:
@@ -197,7 +198,7 @@ class LibvirtTarget:
         if self._connection.remote:
             return found
         for path in Path(self._connection.socket_dir).glob(f"{prefix}-*.s"):
-            if is_read(path.name):
+            if any(path.name.startswith(f"{reader}-") for reader in live_readers()):
                 continue
             with contextlib.suppress(OSError):
                 path.unlink()
