@@ -156,4 +156,5 @@ def test_all_of_it_was_asked_often_enough(everything: World) -> None:
     rule = "POST /api/v1/rules/{ref}"
     assert never <= {"POST /api/v1/login", f"{rule}/move", f"{rule}/start", f"{rule}/stop",
                      f"{rule}/failover", f"{rule}/planned-failover", f"{rule}/permanent",
-                     f"{rule}/undo", f"{rule}/scrub", "POST /api/v1/tasks/{task}/stop"}
+                     f"{rule}/undo", f"{rule}/scrub", f"{rule}/source/plug",
+                     f"{rule}/source/unplug", "POST /api/v1/tasks/{task}/stop"}

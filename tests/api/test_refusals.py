@@ -34,7 +34,8 @@ OPERATOR = {
     "check_platform", "refresh_platform", "create_rule", "act_on_rules", "edit_rule",
     "delete_rule", "start_rule", "stop_rule", "fail_over", "fail_over_planned",
     "make_permanent", "undo_failover", "create_group", "save_template", "delete_template",
-    "move_rule", "scrub_points", "stop_task", "add_proof_schedule", "edit_proof_schedule",
+    "move_rule", "scrub_points", "stop_task", "unplug_source",
+    "plug_source", "add_proof_schedule", "edit_proof_schedule",
     "remove_proof_schedule"}
 ADMINISTRATOR = {
     "list_users", "add_user", "set_password", "remove_user", "list_audit", "add_platform",

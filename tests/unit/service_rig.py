@@ -66,6 +66,7 @@ class Player:
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
     damage: dict[int, dict[str, Any]] = field(default_factory=dict)     # what scrubs find
+    power: dict[str, str] | None = field(default_factory=dict)      # what a watch sees
     replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -111,6 +112,15 @@ class Player:
                 if error is None:
                     link.inventory(task, self.report(task))
                 link.step(task, task.kind, "done", {})
+            case "watch":
+                link.step(task, "watch", "running", {})
+                while not self._closing and not link.limits(task).stop:
+                    link.inventory(task, {"power": self.power})
+                    time.sleep(0.02)
+                link.finish(task, "stopped", None, {})
+                return
+            case "cable":
+                link.step(task, "cable", "running", {})
             case "replicate":
                 if not self._replicate(task):
                     link.finish(task, "stopped", None, {})

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 rule = typer.Typer(help="Replication rules: one machine's protection each.",
                    no_args_is_help=True)
+source = typer.Typer(help="The machine that a rule protects, while its replica runs.",
+                     no_args_is_help=True)
 point = typer.Typer(help="Restore points.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="RULE", help="Its name or id.")]
@@ -260,6 +262,20 @@ def scrub(
         started(client, client.scrub(name, number, every), wait, as_json)
 
 
+@source.command("unplug")
+def unplug(name: Name, wait: Wait = False, as_json: Json = False) -> None:
+    """Take the network cables out of a source that came back beside its replica."""
+    with connected(as_json) as client:
+        started(client, client.plug_source(name, False), wait, as_json)
+
+
+@source.command("plug")
+def plug(name: Name, wait: Wait = False, as_json: Json = False) -> None:
+    """Put the network cables in again."""
+    with connected(as_json) as client:
+        started(client, client.plug_source(name, True), wait, as_json)
+
+
 def failover(
     name: Name,
     point: Annotated[int | None, typer.Option(
@@ -344,11 +360,13 @@ def _state(r: shapes.Rule) -> str:
 
 def _show(r: shapes.Rule) -> None:
     waits, error, pause = r["waits_for"] or {}, r["last_error"] or {}, r["pause"] or {}
+    both = r["both_run"] or {}
     covers = r["retention_covers_s"]
     place = ", ".join(filter(None, [r["datacenter"], r["host"], f"storage {r['storage']}"]))
     facts([
         ("name", r["name"]), ("id", r["id"]), ("group", r["group_name"] or ""),
         ("state", f"{_state(r)} ({r['state_zh']})"), ("phase", r["phase"] or ""),
+        ("ALARM", str(both.get("message", ""))), ("", str(both.get("remedy", ""))),
         ("waits for", str(waits.get("message", ""))), ("paused", str(pause.get("message", ""))),
         ("machine", f"{r['vm_name']} of {r['source_name']}"),
         ("replica", f"{r['replica_name']} on {r['target_name']}, {place}"),
@@ -363,6 +381,7 @@ def _show(r: shapes.Rule) -> None:
                       if r["latest_point"] else "")),
         ("RPO wanted", span(r["rpo_s"]) if r["rpo_s"] else ""),
         ("runs from", f"point {r['failover_point']}" if r["failover_point"] else ""),
+        ("source machine", r["source_power"] or ""),
         ("quiesce", r["quiesce"]),
         ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),
         ("LAN-free", "on" if r["lan_free"] else ""),

@@ -172,6 +172,10 @@ class Client:
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
 
+    def plug_source(self, rule: str, plugged: bool) -> int:
+        what = "plug" if plugged else "unplug"
+        return int(self.request("POST", f"/rules/{_seg(rule)}/source/{what}")["task"])
+
     # --- groups, templates ---------------------------------------------------------------------
 
     def groups(self) -> list[shapes.Group]:

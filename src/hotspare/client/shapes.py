@@ -115,6 +115,9 @@ class Rule(TypedDict):
     full_runs: int
     failover_point: int | None
     failover_detail: dict[str, Any] | None
+    source_power: str | None
+    both_run_since: float | None
+    both_run: dict[str, Any] | None
     last_result: str | None
     last_error: dict[str, Any] | None
     last_task: int | None

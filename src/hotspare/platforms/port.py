@@ -228,6 +228,11 @@ class Source(Protocol):
         Refused ``source.still-runs``. Idempotent."""
         ...
 
+    def plug(self, vm: str, plugged: bool) -> None:
+        """Put all of its network cables in, or take them out, whether it runs or not.
+        Idempotent."""
+        ...
+
     def prepare(self, quiesce: Quiesce) -> None:
         """An instant will be opened soon: start what takes time. Touches no machine."""
         ...
@@ -511,6 +516,10 @@ class Inventory(Protocol):
 
     def vms(self) -> Iterator[VmSummary]:
         """All machines, without those that are ours (receivers, helpers)."""
+        ...
+
+    def powers(self) -> Mapping[str, Power]:
+        """By lasting id, what each of those machines is. Cheap, whatever their number."""
         ...
 
     def replicas(self) -> Iterator[ReplicaRef]:

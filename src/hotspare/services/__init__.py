@@ -29,6 +29,7 @@ from .rules import NewRule, Rules
 from .scheduler import Scheduler
 from .schedules import Schedules
 from .sender import Sender
+from .source_watch import SourceWatch
 from .statistics import Statistics
 from .tasks import Tasks
 from .templates import Templates
@@ -61,7 +62,8 @@ class Services:
         self.schedules = Schedules(context)
         self.proofs = Proofs(context)
         self.rebuild = Rebuild(context)
-        self.scheduler = Scheduler(context, self.machines, self.proofs)
+        self.source_watch = SourceWatch(context)
+        self.scheduler = Scheduler(context, self.machines, self.proofs, self.source_watch)
         self.sender = Sender(context)
 
     @staticmethod

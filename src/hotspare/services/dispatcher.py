@@ -27,7 +27,7 @@ from .hub import machine_topic, task_topic
 from .rule_state import move
 
 UNCOUNTED: Final = frozenset({"failover", "undo", "switch-back", "commit-failback",
-                              "undo-failback", "check", "refresh", "rebuild"})
+                              "undo-failback", "cable", "watch", "check", "refresh", "rebuild"})
 """Kinds that no limit counts: an instant boot and its undo (M19), the switch back that a stopped
 machine waits for, and the short calls that look at a platform without moving data."""
 COUNTED: Final = frozenset(get_args(TaskKind)) - UNCOUNTED

@@ -37,7 +37,7 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             "state": "done" if outcome in {"ok", "warning"} else outcome})
         task_figures.settle(change, task, outcome, figures)
         if task.rule is not None:
-            if task.kind not in SIDE:
+            if task.kind not in SIDE | {"cable"}:
                 _settle(change, task, outcome, error)
             if outcome == "failed":
                 damaged = (error or {}).get("code") == "scrub.found-damage"

@@ -30,7 +30,7 @@ from ..workflows.link import (
     Task,
 )
 from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
-from . import catalogue, ends, marks, queue, rebuild
+from . import catalogue, ends, marks, queue, rebuild, source_watch
 from . import link_statements as sql
 from .context import SERVICE, Change, Context
 from .hub import machine_topic, rule_topic, task_topic
@@ -341,11 +341,13 @@ class LocalLink:
     def _mended(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
         marks.mended(change, row, int(body["number"]), body["damage"], at)
 
-    def _inventory(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+    def _inventory(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
         if row.platform is None:
             return
         for replica in body.get("replicas") or ():
             rebuild.adopt(change, row, decode(FoundReplica, replica))
+        if "power" in body:
+            source_watch.seen(change, row.platform, body["power"], at)
         values: dict[str, Any] = {}
         if body.get("connection") is not None:
             connection = decode(ConnectionReport, body["connection"])

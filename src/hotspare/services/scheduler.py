@@ -20,6 +20,7 @@ from .machines import Machines
 from .proofs import Proofs
 from .rpo import RpoWatch
 from .runs import begin_run, decode_ranges, put_off
+from .source_watch import SourceWatch
 
 _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
@@ -33,10 +34,12 @@ class Scheduler:
     by one. A rule never overlaps itself: it is started from rest only. No run begins while the
     bandwidth of its rule or DR machine is 0: its rule stays idle and says until when."""
 
-    def __init__(self, context: Context, machines: Machines, proofs: Proofs) -> None:
+    def __init__(self, context: Context, machines: Machines, proofs: Proofs,
+                 sources: SourceWatch) -> None:
         self._context = context
         self._machines = machines
         self._proofs = proofs
+        self._sources = sources
         self._rpo = RpoWatch(context)
         self._watch_at = 0.0
         self._stop = threading.Event()
@@ -60,6 +63,7 @@ class Scheduler:
                     self._watch_at = self._context.uptime() + _WATCH_EVERY_S
                 due = min(self.run_due() or inf, self._proofs.run_due() or inf)
                 self._rpo.tick()
+                self._sources.tick()
             except Exception:           # a full disk, say: the next round may do better
                 _log.exception("the scheduler failed and goes on")
                 due = inf

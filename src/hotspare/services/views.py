@@ -152,6 +152,9 @@ class RuleView:
     full_runs: int                      # unexpected ones in a row
     failover_point: int | None
     failover_detail: dict[str, Any] | None
+    source_power: str | None            # while the replica runs: running, paused, off, unknown
+    both_run_since: float | None        # the source was seen to run beside the replica
+    both_run: dict[str, Any] | None     # code, message, remedy of that
     last_result: str | None
     last_error: dict[str, Any] | None
     last_task: int | None

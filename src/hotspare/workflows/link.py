@@ -16,7 +16,7 @@ from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
 TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "failback",
                    "switch-back", "commit-failback", "undo-failback", "test", "scrub", "remove",
-                   "refresh", "check", "rebuild"]
+                   "refresh", "check", "rebuild", "watch", "cable"]
 SIDE: Final[frozenset[TaskKind]] = frozenset({"test", "scrub"})
 """Kinds that look at a restore point beside whatever else their rule does, and do not move it."""
 Outcome = Literal["ok", "warning", "failed", "stopped"]
@@ -159,7 +159,8 @@ class Link(Protocol):
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """Result of a refresh, a check or a rebuild of ``task.platform``: any of ``connection``
-        (ConnectionReport), ``places``, ``vms`` and ``replicas`` (FoundReplica)."""
+        (ConnectionReport), ``places``, ``vms``, ``replicas`` (FoundReplica) and ``power`` (of the
+        machines that are not off, by their id; None: the platform does not answer)."""
         ...
 
     def finish(self, task: Task, outcome: Outcome, error: dict[str, Any] | None,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import failover, inventory, permanent, rebuild, remove, replicate, scrub, source_power
+from . import (
+    failover,
+    inventory,
+    permanent,
+    rebuild,
+    remove,
+    replicate,
+    scrub,
+    source_power,
+    source_watch,
+)
 from .link import TaskKind
 from .steps import Workflow
 
@@ -17,6 +27,8 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,
     "rebuild": rebuild.WORKFLOW,
+    "watch": source_watch.WATCH,
+    "cable": source_watch.CABLE,
 }
 
 

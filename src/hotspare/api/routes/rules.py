@@ -103,6 +103,18 @@ def permanent(ref: inputs.Ref, body: inputs.Permanent, services: Here, caller: C
                                           body.damaged))
 
 
+@router.post("/rules/{ref}/source/unplug", operation_id="unplug_source", status_code=202)
+def unplug(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Take the network cables out of the source, while the replica runs."""
+    return Asked(services.source_watch.plug(caller, ref, False))
+
+
+@router.post("/rules/{ref}/source/plug", operation_id="plug_source", status_code=202)
+def plug(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Put them in again."""
+    return Asked(services.source_watch.plug(caller, ref, True))
+
+
 @router.get("/rules/{ref}/points", operation_id="list_points")
 def points(ref: inputs.Ref, services: Here, caller: Caller, limit: inputs.Limit = 100,
            cursor: inputs.Cursor = None) -> Page[PointView]:
