@@ -3,6 +3,9 @@ a source whose tracking lies is caught."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -237,8 +240,6 @@ def test_stopped_killed_and_cut_off(rig_factory: Callable[..., Rig]) -> None:
         wait_for(reads, 30, "it reads")
     rig.lab.b.kill()
     for pid in list(rig.lab.b.qemu_pids().values()):
-        import os
-        import signal
         os.kill(pid, signal.SIGKILL)
     time.sleep(3)
     rig.lab.b.start()
@@ -254,8 +255,6 @@ def test_stopped_killed_and_cut_off(rig_factory: Callable[..., Rig]) -> None:
 @pytest.mark.timeout(300)
 def test_a_replica_that_was_written_is_mended_when_it_is_asked_for(
         rig_factory: Callable[..., Rig], tmp_path: Path) -> None:
-    import subprocess
-
     gate = tmp_path / "gate"
     rig = rig_factory(GATE.format(gate), boot="kernel", rate=5.0)
     rig.protect()
@@ -324,3 +323,77 @@ def test_a_compare_catches_tracking_that_lies(
     points = rig.points()
     assert points[max(points)]["vda"] == content(str(disk), "qcow2")
     assert "replicate.tracking-lied" in codes(rig)
+
+
+@pytest.mark.timeout(300)
+def test_files_that_are_gone_and_tables_that_are_damaged(rig_factory: Callable[..., Rig]) -> None:
+    rig = rig_factory(boot="kernel", rate=5.0)
+    rig.protect()
+    fill(rig, 2)
+    rig.run()
+    rig.guest.shutdown()
+    rig.run()
+    rig.run()
+    images, lineage = files(rig), rig.lineage()
+    # no image any more, and not there at all: both are a point that cannot be opened
+    whole = images[3].read_bytes()
+    images[3].write_bytes(b"not an image" + whole[12:])
+    assert scrub(rig, "--all")["error"]["code"] == "scrub.found-damage"
+    assert set(marked(rig)) == {3}
+    images[3].unlink()
+    assert scrub(rig)["error"]["code"] == "scrub.found-damage"
+    images[3].write_bytes(whole)
+    assert scrub(rig)["exit"] == 0 and marked(rig) == {}
+    # without its digests nothing can be proven, nor is anything blamed
+    table = rig.storage_dir / lineage.points[1].digests[0].name
+    rot(table, 100)
+    assert scrub(rig)["error"]["code"] == "blob.changed"
+    assert marked(rig) == {}
+    assert scrub(rig, "--point", "1")["exit"] == 0, "the first does not need that table"
+    rot(table, 100)
+    assert scrub(rig, "--all")["exit"] == 0
+    rig.run()
+    assert rig.leftovers() == []
+
+
+KILLS = ("replicate.intent", "plan.after-write", "replicate.instant-open", "journal.after-sync",
+         "replicate.before-publish", "replicate.after-publish", "replicate.after-adopt",
+         "replicate.after-commit")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("foreign", [False, True], ids=["rot", "foreign"])
+def test_a_repair_that_is_killed_is_finished(rig_factory: Callable[..., Rig], foreign: bool
+                                             ) -> None:
+    rig = rig_factory(boot="kernel", rate=5.0)
+    fill(rig, 4)
+    rig.protect(retention=3)
+    rig.run()
+    rig.guest.shutdown()
+    source = content(str(rig.guest.disk_paths[0]), "qcow2")
+    rig.run()
+    for name in KILLS[::2] if foreign else KILLS:
+        head = files(rig)[max(rig.numbers())]
+        if foreign:
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x77 1M 128k", str(head)],
+                           check=True, capture_output=True)
+        else:
+            image, owned = next((image, owned) for image in reversed(files(rig).values())
+                                if (owned := blocks(image)))
+            rot(image, owned[sorted(owned)[len(owned) // 3]])
+            assert scrub(rig)["exit"] != 0
+        bad = max(rig.numbers())
+        rig.server.stop()
+        rig.server.start(fault=f"{name}:kill")
+        with rig.server.client() as client:
+            task = client.start_rule(rig.rule, repair=foreign)
+        rig.server.wait_dead(60)
+        rig.server.start()
+        ended = rig.ended(task)
+        assert ended["figures"]["mended"] >= BLOCK, name
+        newest = max(rig.numbers())
+        assert newest == bad + 1, name
+        assert rig.points()[newest]["vda"] == source, name
+        assert bad in marked(rig) and newest not in marked(rig), (name, marked(rig))
+        assert rig.leftovers() == [], name
+    assert scrub(rig)["exit"] == 0
