@@ -47,7 +47,8 @@ pytestmark = pytest.mark.parametrize(
 
 DELETING = {"remove_user": "user", "remove_platform": "platform", "delete_rule": "rule",
             "delete_template": "template", "remove_channel": "channel",
-            "remove_machine": "machine", "revoke_machine": "machine"}
+            "remove_machine": "machine", "revoke_machine": "machine",
+            "remove_proof_schedule": "proof"}
 """Operations that must have something new each time."""
 
 CHANGING = {"edit_platform", "move_platform"}

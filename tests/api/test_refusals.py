@@ -79,6 +79,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "edit_channel": {"name": "x", "url": "none://x", "events": ["machine.lost"]},
     "set_history": {"task_days": 90}}
 """Right by their shape; what they name is mostly not there, so nothing comes of them."""
+OPTIONAL = {"start_rule"}                  # no body at all is right, too
 del BODIES["edit_rule"]["machine"]         # it is changed by a move
 
 
@@ -329,6 +330,8 @@ def test_errors_that_no_route_makes(http: httpx.Client) -> None:
 def test_bodies_that_are_none(http: httpx.Client, name: str, method: str, path: str) -> None:
     for content in (b"", b"{", b"null", b"[]", b'"x"', b"\xff\xfe", b"{'a': 1}", b"[" * 100_000,
                     b'{"a":' * 50_000, b"9" * 5000, b'{"a": 1}x', b'{"a": NaN}'):
+        if name in OPTIONAL and content in {b"", b"null"}:
+            continue
         answer = send(http, method, path, content=content,
                       headers={"Content-Type": "application/json"})
         assert (answer.status_code, code_of(answer)) == (422, "input.invalid"), content[:20]
