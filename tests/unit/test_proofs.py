@@ -207,6 +207,9 @@ def test_a_scrub_runs_beside_a_failover_and_is_stopped_by_its_number(here: Rig) 
     wait_until(lambda: here.services.tasks.get(VIEWER, task).state == "running")
     refused("rule.busy", here.services.proofs.scrub, OPERATOR, rule)
     refused("rule.looked-at", here.services.rules.delete, OPERATOR, rule)
+    view = here.services.rules.get(VIEWER, rule)
+    assert "failover" in view.operations
+    assert not {"delete", "permanent"} & set(view.operations)
     here.ended(here.services.rules.failover(OPERATOR, rule, None))
     assert here.state(rule) == "temporary-failover"
     refused("auth.role", here.services.tasks.stop, VIEWER, task)

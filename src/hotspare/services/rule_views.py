@@ -48,6 +48,10 @@ _PHASES = sa.select(schema.task_step.c.task, schema.task_step.c.name).where(
     schema.task_step.c.state == "running",
     schema.task_step.c.task.in_(sa.bindparam("tasks", expanding=True)))
 
+_LOOKED_AT = sa.select(schema.task.c.rule).where(
+    schema.task.c.state != "ended", schema.task.c.kind.in_(SIDE),
+    schema.task.c.rule.in_(sa.bindparam("rules", expanding=True)))
+
 
 def listed(limit: int, cursor: str | None, sort: Sort = "name", **where: Any) -> sa.Select[Any]:
     """The query of a page of a list. ``where``: state, group (id), machine, source, target (ids),
@@ -79,8 +83,9 @@ def views(conn: Connection, rows: Sequence[Record], progress: LiveProgress) -> l
     waits = queue.waits(conn, [r.live_task for r in rows if r.live_state == "queued"])
     begun = [r.live_task for r in rows if r.live_state in queue.BEGUN]
     phases = {r.task: r.name for r in conn.execute(_PHASES, {"tasks": begun})} if begun else {}
+    looked_at = set(conn.execute(_LOOKED_AT, {"rules": [r.id for r in rows]}).scalars())
     return [_view(r, waits.get(r.live_task), phases.get(r.live_task),
-                  _percent(progress.get(r.live_task))) for r in rows]
+                  _percent(progress.get(r.live_task)), r.id in looked_at) for r in rows]
 
 
 def _percent(progress: dict[str, Any] | None) -> float | None:
@@ -90,9 +95,11 @@ def _percent(progress: dict[str, Any] | None) -> float | None:
 
 
 def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
-          percent: float | None) -> RuleView:
+          percent: float | None, looked_at: bool) -> RuleView:
     state = RuleState(row.state)
     allowed = operations(state, bool(row.points), row.live_kind)
+    if looked_at:                   # they delete what is looked at
+        allowed -= {Operation.DELETE, Operation.PERMANENT}
     when = None if row.schedule is None else decode(Schedule, row.schedule)
     return RuleView(
         id=row.id, name=row.name, group=row.group, group_name=row.group_name, source=row.source,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,7 +52,8 @@ _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _MEMORY_MIB = 16
 _GONE_S = 20.0          # libvirt itself gives a QEMU 15 s to die before it fails
 _QUIT_S = 2.0           # seconds for a QEMU that was told to quit, before it is destroyed
-LOCKED = "lock"        # QEMU's words: Failed to get "write" lock
+LOCKED = re.compile(r'Failed to get [^:]{0,40}lock')
+"""QEMU's words. "lock" alone is in each option -blockdev that it complains of."""
 _EXISTS = "already exists with uuid"    # libvirt's, which has no number for it
 
 _reading: set[str] = set()
@@ -207,7 +209,7 @@ class Receiver:
                 try:
                     return self._connection.conn.createXML(xml, flags)
                 except libvirt.libvirtError as error:
-                    if LOCKED in str(error):
+                    if LOCKED.search(str(error)):
                         if (writable and time.monotonic() < end
                                 and end_readers(self._connection, self.name)):
                             continue    # one of our readers had it

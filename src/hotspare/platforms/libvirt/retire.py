@@ -218,7 +218,7 @@ def _begin_commit(replica: Replica, receiver: Receiver, target: str, base: str,
                 receiver.domain.blockCommit(target, base, top, 0, 0)
                 return
             except libvirt.libvirtError as error:
-                if LOCKED not in str(error) or not ended or time.monotonic() > end:
+                if not LOCKED.search(str(error)) or not ended or time.monotonic() > end:
                     raise
 
 

@@ -36,9 +36,10 @@ _FREE_FLOOR = 256 * 1024 * 1024
 """Bytes that a pool must have free for a new replica. How much a thin copy needs is not known."""
 
 
-_UNREADABLE = re.compile(r"(Could not open|Cannot access) .*(not in qcow2 format|is corrupt"
-                         r"|Invalid|No such file|Input/output error|Unsupported qcow2)")
-"""What QEMU and libvirt say of a file of a point that is missing or no image any more."""
+_UNREADABLE = re.compile(
+    r'-blockdev .*"driver":"qcow2".*\}: (?!.*(Permission denied|Failed to get|Too many|allocate))'
+    r"|Cannot access (storage|backing) file .*No such file")
+"""What QEMU and libvirt say of a file of a point that is no image any more, or gone."""
 
 
 class LibvirtTarget:
