@@ -20,6 +20,9 @@ BENCHES = {
     "cycle": "cycle",
     "stall": "stall",
     "failover": "failover",
+    "undo": "undo",
+    "failback": "failback",
+    "permanent": "permanent",
     "scale": "scale",
 }
 

@@ -61,9 +61,10 @@ def start_guest(lab: Lab, name: str, *, disk_gib: int, rate: float) -> Guest:
 
 
 @contextmanager
-def protected(*, disk_gib: int, rate: float = 0.0, retention: int = 7) -> Iterator[Rig]:
+def protected(*, disk_gib: int, rate: float = 0.0, retention: int = 7,
+              fault: str = "") -> Iterator[Rig]:
     """A running guest with a rule, its first copy done. ``rate``: records a second that it
-    writes."""
+    writes. ``fault``: where Hotspare waits (see :mod:`hotspare.faultpoints`)."""
     from e2e.rig import Rig, Server
     from testbeds.kvm import Lab
 
@@ -73,7 +74,7 @@ def protected(*, disk_gib: int, rate: float = 0.0, retention: int = 7) -> Iterat
         directory = stack.enter_context(common.scratch("/tmp"))     # noqa: S108
         server = Server(directory)
         stack.callback(server.stop)
-        server.start()
+        server.start(fault)
         rig = Rig(lab, server, start_guest(lab, "bench", disk_gib=disk_gib, rate=rate))
         rig.protect(retention=retention)
         seconds = common.seconds(lambda: rig.run(timeout_s=_TASK_S))
@@ -81,9 +82,9 @@ def protected(*, disk_gib: int, rate: float = 0.0, retention: int = 7) -> Iterat
         yield rig
 
 
-def change(guest: Guest) -> None:
-    """1 MiB of new noise on the guest's disk, and fsynced there."""
-    done = guest.exec(CHANGE)
+def change(guest: Guest, mib: int = 1, file: str = "x") -> None:
+    """New noise in a file on the guest's disk, and fsynced there."""
+    done = guest.exec(CHANGE.replace("count=1", f"count={mib}").replace("/x", f"/{file}"))
     if done.rc:
         raise RuntimeError(f"the guest could not write: {done.err}")
 
@@ -101,6 +102,14 @@ def ended(client: Client, task: int) -> dict[str, Any]:
     if found["outcome"] != "ok":
         raise RuntimeError(f"task {task} ended with {found['outcome']}: {found['error']}")
     return dict(found)
+
+
+def failed_over(rig: Rig, client: Client) -> Guest:
+    """The replica of the newest point, once its agent answers."""
+    ended(client, client.failover(rig.rule, None))
+    replica = rig.lab.guest(rig.lab.b, rig.guest.name)
+    replica.wait_agent()
+    return replica
 
 
 def replicate(client: Client, rule: str) -> tuple[dict[str, Any], float]:

@@ -35,6 +35,7 @@ from hotspare.workflows.wire import (
     Call,
     Enrol,
     Report,
+    Secrets,
     Sync,
     Synced,
     digest,
@@ -152,6 +153,9 @@ class Machine:
         self._poll, self._send, self._asking = (
             Connection(load.url, load.trust, **instance) for _ in range(3))
         self._version: int | None = None
+        self._stamp: int | None = None
+        self._known: dict[str, tuple[int, PlatformAccess]] = {}
+        self._keys: dict[str, str] = {}
         self._live: dict[int, dict[str, Any]] = {}
         self._begun: set[tuple[int, int]] = set()
         self._outbox: list[dict[str, Any]] = []
@@ -194,9 +198,10 @@ class Machine:
         if first:
             decode_known(Synced, answer)        # once: it would be what costs most here
         at = time.time()
-        self._version = answer["version"]
+        self._version, self._stamp = answer["version"], answer["stamp"]
         self._arrived(answer["reported"])
         self._live = {x["task"]["id"]: x for x in answer["tasks"]}
+        self._forget()
         listed = {(t["task"]["id"], t["task"]["epoch"]) for t in answer["tasks"]}
         self._begun &= listed
         for live in answer["tasks"]:
@@ -261,12 +266,30 @@ class Machine:
                                       "figures": figures})
         self.load.ended += 1
 
-    async def _access(self, platform: str) -> PlatformAccess:
-        return decode_known(PlatformAccess, await self._ask(
-            self._asking, "GET", f"/platforms/{platform}/access"))
+    async def _access(self, task: dict[str, Any], platform: str) -> PlatformAccess:
+        stamp, access = self._known.get(platform, (None, None))
+        if access is None or stamp != self._stamp:
+            access = (await self._secrets(task)).platforms[platform]
+        return access
+
+    async def _secrets(self, task: dict[str, Any]) -> Secrets:
+        found = decode_known(Secrets, await self._ask(
+            self._asking, "GET", f"/tasks/{task['id']}/secrets"))
+        self._known |= {p: (found.stamp, access) for p, access in found.platforms.items()}
+        if found.key:
+            self._keys[task["rule"]["id"]] = found.key
+        return found
+
+    def _forget(self) -> None:
+        """What no live task uses any more, as a machine does with each poll."""
+        rules = [x["task"]["rule"] for x in self._live.values() if x["task"]["rule"]]
+        used = {x["task"]["platform"] for x in self._live.values()} | {
+            rule[side] for rule in rules for side in ("source", "target")}
+        self._known = {p: known for p, known in self._known.items() if p in used}
+        self._keys = {r["id"]: self._keys[r["id"]] for r in rules if r["id"] in self._keys}
 
     async def _read_platform(self, task: dict[str, Any]) -> None:
-        access = await self._access(task["platform"])
+        access = await self._access(task, task["platform"])
         host = str(urlsplit(access.uri).hostname)
         self._step(task, task["kind"], "running")
         report: dict[str, Any] = {"connection": ConnectionReport(
@@ -299,9 +322,10 @@ class Machine:
             detail: dict[str, Any] = {}
             match step:
                 case "create-replica":
-                    await self._access(rule["source"])
-                    await self._access(rule["target"])
-                    await self._ask(self._asking, "GET", f"/rules/{rule['id']}/key")
+                    await self._access(task, rule["source"])
+                    await self._access(task, rule["target"])
+                    if rule["id"] not in self._keys:
+                        await self._secrets(task)
                 case "read-configuration":
                     self._report("adopt", task, {"points": points})
                 case "query-changes":
@@ -313,9 +337,9 @@ class Machine:
                     points.append(_point(task, points[-1]["number"] + 1, time.time()))
                     detail = {"point": points[-1]["number"]}
                 case "retire":          # its connections were let go with the point
-                    await self._access(rule["target"])
+                    await self._access(task, rule["target"])
                 case "sweep":
-                    await self._access(rule["source"])
+                    await self._access(task, rule["source"])
                 case "adopt":
                     self._report("adopt", task, {"points": points})
                     self._report("log", task, {"level": "info", "code": "replicate.published",

@@ -29,14 +29,14 @@ VIEWER = {
     "get_group", "list_templates", "get_template", "list_tasks", "get_task", "task_progress",
     "task_log", "get_settings", "get_history", "preview_schedule", "rule_statistics",
     "group_statistics", "statistics", "download_rule_log", "metrics", "list_proof_schedules",
-    "get_proof_schedule"}
+    "get_proof_schedule", "list_tests", "get_test", "test_screenshot"}
 OPERATOR = {
     "check_platform", "refresh_platform", "create_rule", "act_on_rules", "edit_rule",
     "delete_rule", "start_rule", "stop_rule", "fail_over", "fail_over_planned",
-    "make_permanent", "undo_failover", "create_group", "save_template", "delete_template",
-    "move_rule", "scrub_points", "stop_task", "unplug_source",
-    "plug_source", "add_proof_schedule", "edit_proof_schedule",
-    "remove_proof_schedule"}
+    "make_permanent", "undo_failover", "fail_back", "switch_back", "commit_failback",
+    "undo_failback", "create_group", "save_template", "delete_template",
+    "move_rule", "start_test", "stop_task", "scrub_points", "unplug_source", "plug_source",
+    "add_proof_schedule", "edit_proof_schedule", "remove_proof_schedule"}
 ADMINISTRATOR = {
     "list_users", "add_user", "set_password", "remove_user", "list_audit", "add_platform",
     "edit_platform", "remove_platform", "rebuild_platform", "move_platform", "set_settings",
@@ -68,6 +68,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "fail_over": {"point": 1000},
     "fail_over_planned": {"grace_s": 1},
     "make_permanent": {"confirm": "none"},
+    "start_test": {"point": 1000, "ports": [22], "address": "192.0.2.1/24", "boot_s": 5},
+    "fail_back": {"grace_s": 1}, "switch_back": {"grace_s": 1, "commit_after_s": 60},
+    "undo_failback": {"confirm": "none"},
     "create_group": RULE | {"name": "x", "vms": ["none"], "template": "none"},
     "save_template": {"name": "x y", "rule": "none", "settings": RULE},
     "set_settings": {"max_tasks_per_host": 4},
@@ -89,7 +92,7 @@ def routes() -> Iterator[tuple[str, str, str]]:
         if isinstance(route.original_route, APIRoute):
             for method in route.methods or ():
                 yield (route.operation_id or route.name or "", method,
-                       str(route.path).replace("{task}", "999999"))
+                       str(route.path).replace("{task}", "999999").replace("{test}", "999999"))
 
 
 ALL = [r for r in routes() if "/link/" not in r[2]]

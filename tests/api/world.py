@@ -16,6 +16,7 @@ import httpx
 
 from hotspare.domain.bandwidth import Range
 from hotspare.domain.errors import GiveUp
+from hotspare.domain.proof import Checklist
 from hotspare.domain.schedule import Schedule
 from hotspare.services import NewRule
 from hotspare.workflows.wire import PROTOCOL, digest
@@ -120,6 +121,8 @@ def furnish(made: Rig, over: Served, hook: str) -> World:
     made.rule("r2", "web1", interval_s=86400, bandwidth=(Range((1, 2), 540, 660, 0),),
               retention=2)
     made.run("r2")
+    for _ in range(2):
+        made.ended(services.tests.start(OPERATOR, "r2", Checklist()))
     made.player.fail["replicate"] = GiveUp("vm.unknown", vm="web2", platform="src")
     made.run(made.rule("r3", "web2"))
     del made.player.fail["replicate"]

@@ -31,6 +31,11 @@ def main(order: dict[str, Any]) -> None:
         target.retire(ref, order["number"], folded, lambda done, total: None)
     elif order["do"] == "start":
         platform.standby(KEY).start(ref, order["number"], StartSpec(order["name"]), intent)
+    elif order["do"] == "test":
+        isolation = platform.rehearsal(KEY).isolate(ref, order["number"], None, intent)
+        platform.standby(KEY).start(ref, order["number"], StartSpec(
+            order["name"], isolation.networks, "test", isolation.connected), intent)
+        platform.rehearsal(KEY).clear(ref, intent)
     elif order["do"] == "discard":
         standby = platform.standby(KEY)
         running = standby.start(ref, order["number"], StartSpec(order["name"]), intent)

@@ -445,24 +445,46 @@ class TargetSuite:
             standby.discard(running)
             target.remove_replica(model.ref)
 
-    def test_a_test_beside_a_failover(self, rig: TargetRig) -> None:
+    def test_a_test_beside_a_failover_and_a_run(self, rig: TargetRig) -> None:
+        """It is no failover, it pins what it stands on, and nothing else waits for it."""
         model = Model(rig, rig.vm("test", 1))
         with rig.platform() as platform:
             target, standby = platform.target(KEY), platform.standby(KEY)
+            rehearsal = platform.rehearsal(KEY)
             model.ensure(target)
-            model.cycle(target)
-            model.cycle(target)
-            trial = standby.start(model.ref, 2, StartSpec("trial-1", kind="test",
-                                                          connect_network=False), model.intent())
+            for _ in range(3):
+                model.cycle(target)
+            before = rig.left(model.rule)
+            run = model.intent()
+            session = target.begin(model.ref, model.vm.disks, 3, run)
+            intent = model.intent()
+            isolation = rehearsal.isolate(model.ref, 2, None, intent)
+            trial = standby.start(model.ref, 2, StartSpec(
+                f"hs-{model.rule}-trial", isolation.networks, "test", isolation.connected), intent)
+            assert rehearsal.left(model.ref) == [intent] and rehearsal.ended(trial) == ""
             assert standby.find(model.ref) is None      # a test is no failover
+            assert target.pinned(model.ref) == {1, 2}
+            model.change(session)
+            model.publish(session, run)
+            target.sweep(model.ref, [])                 # what a run does at its end
+            model.cycle(target)
+            with pytest.raises(Refused) as pinned:
+                target.retire(model.ref, 1, None, ignore)
+            assert pinned.value.code == "point.pinned"
             real = standby.start(model.ref, 1, StartSpec(f"{model.vm.name}-replica"),
                                  model.intent())
             assert trial.ref != real.ref
             assert standby.find(model.ref) == real
-            standby.discard(trial)
+            assert standby.power(trial) == standby.power(real) == "running"
+            assert rehearsal.clear(model.ref, intent)
+            assert rehearsal.clear(model.ref, intent) == []
+            assert rehearsal.left(model.ref) == [] and rehearsal.ended(trial) == "other"
             assert standby.power(real) == "running"
             standby.discard(real)
+            target.retire(model.ref, 1, None, ignore)
+            del model.points[1]
             model.check(target, port=False)
+            assert before - rig.left(model.rule) != set()   # what was merged
             target.remove_replica(model.ref)
             assert rig.left(model.rule) == set()
 

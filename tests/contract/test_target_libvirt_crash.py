@@ -22,6 +22,7 @@ from hotspare.platforms.port import Intent, StartSpec, Target
 from testbeds.kvm import Lab, SessionHost
 from testbeds.kvm.procs import wait_for, wait_gone
 
+from .strace_rig import Trace, needs_strace
 from .target_libvirt_rig import LibvirtTargetRig
 from .target_rig import BLOCK, KEY, Model
 
@@ -33,6 +34,7 @@ RETIRE = ("retire.after-mark", "retire.in-commit", "retire.after-commit", "retir
 STANDBY = ("standby.after-volumes", "standby.after-define", "standby.after-start",
            "standby.after-checkpoint", "discard.after-mark", "discard.after-destroy",
            "discard.after-volumes")
+CLEAR = ("clear.after-destroy", "clear.after-undefine", "clear.after-volumes")
 KEEP = ("keep.after-mark", "keep.after-create", "keep.after-begin", "keep.after-pivot",
         "keep.suspended", "keep.after-flush", "keep.after-layers")
 
@@ -49,7 +51,7 @@ def child(rig: LibvirtTargetRig, model: Model, fault: str, **order: Any) -> None
     tests = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-m", "contract.target_child", json.dumps(order)],
                           env={**os.environ, "HOTSPARE_FAULT": f"{fault}:kill",
-                               "PYTHONPATH": str(tests)},
+                               "PYTHONPATH": f"{tests}:{Path(hotspare.__file__).parents[1]}"},
                           cwd=tests, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, (fault, done.returncode, done.stderr[-2000:])
 
@@ -189,6 +191,49 @@ def test_killed_in_a_failover(rig: LibvirtTargetRig, fault: str) -> None:
         target.remove_replica(model.ref)
 
 
+@pytest.mark.parametrize("fault", (*(f for f in STANDBY[:3]), *CLEAR))
+def test_killed_in_a_test(rig: LibvirtTargetRig, fault: str) -> None:
+    """Nothing but its name is needed to clear it, and a sweep of a run leaves it alone: before its
+    machine is defined, nothing else tells that its files are in use."""
+    with rig.platform() as platform:
+        target, rehearsal = platform.target(KEY), platform.rehearsal(KEY)
+        model = prepared(rig, target, 3)
+        before = rig.left(model.rule)
+        intent = model.intent()
+        child(rig, model, fault, do="test", number=2, name=f"hs-{model.rule}-trial")
+        begun = rig.left(model.rule)
+        target.sweep(model.ref, [])
+        assert rig.left(model.rule) == begun
+        assert target.pinned(model.ref) == (set() if fault == "clear.after-volumes" else {1, 2})
+        if fault.startswith("standby"):         # the same attempt goes on after a restart
+            running = platform.standby(KEY).start(model.ref, 2, StartSpec(
+                f"hs-{model.rule}-trial", {"": "user"}, "test", connect_network=False), intent)
+            assert rehearsal.ended(running) == ""
+        assert rehearsal.left(model.ref) == ([] if fault == "clear.after-volumes" else [intent])
+        rehearsal.clear(model.ref, intent)
+        assert rig.left(model.rule) == before and rehearsal.left(model.ref) == []
+        model.check(target, port=False)
+        target.remove_replica(model.ref)
+
+
+def test_a_tests_qemu_is_killed(rig: LibvirtTargetRig) -> None:
+    with rig.platform() as platform:
+        target, rehearsal = platform.target(KEY), platform.rehearsal(KEY)
+        model = prepared(rig, target, 2)
+        before = rig.left(model.rule)
+        intent, name = model.intent(), f"hs-{model.rule}-trial"
+        running = platform.standby(KEY).start(model.ref, 2, StartSpec(
+            name, {"": "user"}, "test", connect_network=False), intent)
+        pid = rig.host.qemu_pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid, 10)
+        wait_for(lambda: rehearsal.ended(running) == "crashed", 10, "libvirt has noticed")
+        assert rehearsal.screen(running) is None and rehearsal.heartbeat(running) in {None, False}
+        rehearsal.clear(model.ref, intent)
+        assert rig.left(model.rule) == before
+        target.remove_replica(model.ref)
+
+
 @pytest.mark.parametrize(("fault", "then"), [
     *((fault, "keep") for fault in KEEP), ("keep.after-begin", "discard"),
     ("keep.after-pivot", "discard"), ("keep.after-begin", "power loss"),
@@ -266,25 +311,24 @@ def _kill(rig: LibvirtTargetRig, model: Model) -> None:
 def test_every_fault_point_of_the_target_is_tested() -> None:
     package = Path(hotspare.__file__).parent / "platforms/libvirt"
     found = set()
-    for name in ("session", "retire", "standby", "keep", "target"):
+    for name in ("session", "retire", "standby", "keep", "target", "rehearsal"):
         found |= set(re.findall(
-            r'fault_point\("((?:begin|publish|retire|standby|discard|keep|sweep)\.[a-z-]+)"\)',
+            r'fault_point\("((?:begin|publish|retire|standby|discard|keep|sweep|clear)\.[a-z-]+)"\)',
             (package / f"{name}.py").read_text("utf-8")))
-    assert found == {*PUBLISH, *RETIRE, *STANDBY, *KEEP, "sweep.after-delete"}
+    assert found == {*PUBLISH, *RETIRE, *STANDBY, *CLEAR, *KEEP, "sweep.after-delete"}
 
 
+@needs_strace
 def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By system calls of the receiver: all data and blobs are on disk before the lineage is
     written, and the lineage is on disk before publish returns; a merged file is on disk before
     the lineage says so."""
-    if subprocess.run(["strace", "-V"], capture_output=True, check=False).returncode:
-        pytest.skip("strace is not installed")
     with rig.platform() as platform:
         target = platform.target(KEY)
         model = prepared(rig, target, 2)
         intent = model.intent()
         session = target.begin(model.ref, model.vm.disks, 2, intent)
-        with Trace(rig, model) as trace:
+        with Trace(rig.host, f"hs-rx-{model.rule}", rig.tmp) as trace:
             model.change(session)
             done = model.publish(session, intent, b"nvram" * 1000)
         files = {d.file for d in done.disks} | {done.digests[0].name}
@@ -304,7 +348,7 @@ def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatc
         assert {d.file for d in done.disks} <= {n for c, n in events[commit:] if c == "write"}
 
         into = {d.file for d in target.lineage(model.ref).points[0].disks}
-        trace = Trace(rig, model)
+        trace = Trace(rig.host, f"hs-rx-{model.rule}", rig.tmp)
 
         def attach(name: str) -> None:
             if name == "retire.after-mark":
@@ -320,46 +364,3 @@ def test_the_durable_order(rig: LibvirtTargetRig, monkeypatch: pytest.MonkeyPatc
             mine = [call for call, found in events[:last] if found == name]
             assert "write" in mine and mine[-1] == "sync", (name, mine)
         target.remove_replica(model.ref)
-
-
-class Trace:
-    """The writes and syncs of a receiver's QEMU, in order, by file name."""
-
-    def __init__(self, rig: LibvirtTargetRig, model: Model) -> None:
-        self.rig, self.model = rig, model
-        self.log = rig.tmp / "strace.log"
-
-    def __enter__(self) -> Trace:
-        self.attach(self.rig.host.qemu_pids()[f"hs-rx-{self.model.rule}"])
-        return self
-
-    def attach(self, pid: int) -> None:
-        self.process = subprocess.Popen(
-            ["strace", "-f", "-y", "-e", "trace=write,pwrite64,pwritev,pwritev2,fdatasync,fsync,"
-             "fallocate,io_uring_enter", "-p", str(pid), "-o", str(self.log)],
-            stderr=subprocess.PIPE)
-        assert self.process.stderr is not None
-        assert b"attached" in self.process.stderr.readline()
-
-    def __exit__(self, *_: object) -> None:
-        self.process.wait(20)       # it ends with QEMU
-
-    def events(self) -> list[tuple[str, str]]:
-        found = []
-        pending: dict[str, str] = {}
-        for line in self.log.read_text("utf-8", "replace").splitlines():
-            thread = line.split()[0]
-            match = re.match(r"\d+\s+(\w+)\(\d+<([^>]+)>", line)
-            if match:
-                name = Path(match[2]).name
-                if match[1] in ("fdatasync", "fsync"):
-                    # it counts when it has returned
-                    if "unfinished" in line:
-                        pending[thread] = name
-                    else:
-                        found.append(("sync", name))
-                elif match[1] != "write":   # eventfds and sockets
-                    found.append(("write", name))
-            elif "resumed>" in line and thread in pending and "sync" in line:
-                found.append(("sync", pending.pop(thread)))
-        return found

@@ -25,6 +25,7 @@ REPLICATE = ("replicate.", "source.", "commit.", "publish.", "begin.", "retire."
              "journal.", "plan.", "digests.", "sweep.")
 FAILOVER = ("standby.", "failover.")
 UNDO = ("discard.", "undo.")
+TEST = ("test.", "clear.")
 IN_CHILD = {"source.frozen", "source.before-thaw"}
 """Passed in the freeze helper, which is another process: see the source's own tests."""
 NOT_HERE = {"digests.after-fold", "sweep.after-delete", "retire.after-seal"}
@@ -33,7 +34,7 @@ to sweep, no merge into the head. The target's own crash tests pass the last one
 
 SAMPLE = ("source.after-begin", "publish.before-lineage", "publish.after-lineage",
           "replicate.after-adopt", "retire.after-commit", "copy.after-flush",
-          "standby.after-define", "discard.after-destroy")
+          "standby.after-define", "discard.after-destroy", "test.after-proof")
 
 
 def _cases(prefixes: tuple[str, ...], *more: str) -> list[object]:
@@ -91,6 +92,24 @@ def test_failover_and_undo_survive(rig: Rig, point: str) -> None:
             assert not rig.lab.guest(rig.lab.b, rig.guest.name).wait_ready().bad
             rig.ended(client.undo(rig.rule))
         assert client.rule(rig.rule)["state"] != "temporary-failover"
+    assert rig.points() == before
+    assert rig.leftovers() == []
+    assert rig.guest.running
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", _cases(TEST, "standby.after-define"))
+def test_a_test_survives(rig: Rig, point: str) -> None:
+    before = rig.points()
+    rig.server.start(f"{point}:kill")
+    with rig.server.client() as client:
+        task = client.start_test(rig.rule, {"heartbeat": True})
+    _killed(rig)
+    assert rig.ended(task)["outcome"] == "ok"
+    with rig.server.client() as client:
+        newest, *older = client.tests(rig.rule)
+        assert (newest["task"], newest["verdict"]) == (task, "passed")
+        assert task not in {t["task"] for t in older}, "its verdict is there once"
     assert rig.points() == before
     assert rig.leftovers() == []
     assert rig.guest.running

@@ -21,8 +21,10 @@ from hotspare.domain.errors import GiveUp
 from hotspare.domain.limits import Configured, Limits
 from hotspare.domain.lineage import DiskPoint, Manifest
 from hotspare.domain.machine import DiskSpec, VmDescription
+from hotspare.domain.proof import Check
 from hotspare.domain.schedule import Schedule
-from hotspare.platforms.port import Check, ConnectionReport, Place, VmSummary
+from hotspare.platforms import port
+from hotspare.platforms.port import ConnectionReport, Place, VmSummary
 from hotspare.server import tls
 from hotspare.server.control import http_configuration
 from hotspare.services import Actor, LocalLink, NewRule, Services
@@ -31,6 +33,7 @@ from hotspare.workflows.link import FoundReplica, Progress, Scrubbed, Task
 ADMIN = Actor("admin", "administrator")
 OPERATOR = Actor("olga", "operator")
 VIEWER = Actor("vera", "viewer")
+PNG = b"\x89PNG\r\n\x1a\n" + b"a picture"
 STEPS = ("create-replica", "read-configuration", "query-changes", "transfer", "publish")
 
 
@@ -150,8 +153,24 @@ class Player:
                     link.scrubbed(task, tuple(
                         Scrubbed(p.number, self.damage.get(p.number, {})) for p in points),
                         points[-1].number if points else 0)
+            case "failback":
+                if error is None:
+                    link.failback(task, {"origin": {}})
+            case "switch-back":
+                if error is None:
+                    link.failback(task, {"origin": {}, "switched": True})
+            case "commit-failback":
+                link.failback(task, {"origin": {}, "switched": True, "committed": True})
+                if error is None:
+                    link.failback(task, None)
+                    link.failover(task, None, {})
+            case "undo-failback":
+                if error is None:
+                    link.failback(task, None)
             case "shut-down":
                 link.step(task, "shut-down-source", "running", {})
+            case "test":
+                error = self._test(task, error)
             case "remove":
                 link.step(task, "clean-source", "running", {})
                 if error is None:
@@ -162,6 +181,8 @@ class Player:
                     link.inventory(task, {"replicas": [replica]})
         if error is not None:
             link.finish(task, "failed", error.as_dict(), {})
+        elif task.kind == "test" and link.limits(task).stop:
+            link.finish(task, "stopped", None, {})
         else:
             link.finish(task, "ok", None, {"moved": 1 << 20})
 
@@ -183,11 +204,23 @@ class Player:
             link.adopt(task, tuple(points))
         return True
 
+    def _test(self, task: Task, error: GiveUp | None) -> GiveUp | None:
+        """Of a point that is bad the proof is told, too. ``hold`` keeps it in its check."""
+        self.link.step(task, "check", "running", {})
+        while self.hold.is_set() and not self.link.limits(task).stop:
+            time.sleep(0.005)
+        if self.link.limits(task).stop:
+            return None
+        found = [Check("heartbeat", "failed", "test.no-heartbeat") if error else
+                 Check("heartbeat", "passed", "test.heartbeat")]
+        self.link.proof(task, "failed" if error else "passed", found, PNG)
+        return error
+
     def report(self, task: Task) -> dict[str, Any]:
         access = self.link.access(str(task.platform))
         return {
             "connection": ConnectionReport(True, "QEMU 7.2.0, libvirt 9.0.0", access.uri,
-                                           (Check("connect", True),)),
+                                           (port.Check("connect", True),)),
             "places": [Place("storage", "default", free=1 << 40),
                        Place("storage", "lvm", usable=False, reason="storage.unusable"),
                        Place("network", "lan")],

@@ -38,7 +38,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "step": {"step": "transfer", "state": "done", "detail": {}},
     "log": {"level": "info", "code": "replicate.continues", "fields": {"task": 1}},
     "pause": {"reason": None}, "adopt": {"points": []}, "failover": {"number": 1, "detail": {}},
-    "inventory": {"vms": []},
+    "failback": {"detail": None}, "inventory": {"vms": []},
     "finish": {"outcome": "ok", "error": None, "figures": {}}}
 
 
@@ -66,13 +66,15 @@ def test_no_call_of_the_link_reaches_what_is_another_machines(made: FleetRig) ->
     source = made.services.platforms.get(ADMIN, "src").id
     thief = made.enrol("m2").connect()
     assert {route.path for route in router.routes} == {                  # type: ignore[attr-defined]
-        "/link/enrol", "/link/sync", "/link/report", "/link/platforms/{platform}/access",
-        "/link/rules/{rule}/key", "/link/foreign"}, "a new call belongs into this test"
-    assert set(REPORTS) == set(made.services.fleet._link("m1")._reports)
+        "/link/enrol", "/link/sync", "/link/report", "/link/tasks/{task}/secrets",
+        "/link/platforms/{platform}/access", "/link/rules/{rule}/key",
+        "/link/foreign"}, "a new call belongs into this test"
+    assert set(REPORTS) == {"step", *made.services.fleet._link("m1")._reports.kinds}
 
     assert sync(thief)["tasks"] == [] == sync(thief)["pending"]
     assert code_of(lambda: thief.get(f"/platforms/{source}/access")) == "platform.not-found"
     assert code_of(lambda: thief.get(f"/rules/{rule}/key")) == "rule.not-found"
+    assert code_of(lambda: thief.get(f"/tasks/{task}/secrets")) == "task.fenced"
     assert thief.post("/foreign", {"rules": [rule]}) == [rule], "it is told to forget it"
 
     def all_of_it() -> str:
@@ -105,7 +107,8 @@ def test_only_a_machines_token_opens_the_link_and_it_opens_nothing_else(made: Fl
         for token in ("", "x", people):
             head = {"Authorization": f"Bearer {token}"} if token else {}
             for method, path in (("POST", "/sync"), ("POST", "/report"), ("POST", "/foreign"),
-                                 ("GET", "/platforms/x/access"), ("GET", "/rules/x/key")):
+                                 ("GET", "/platforms/x/access"), ("GET", "/rules/x/key"),
+                                 ("GET", "/tasks/1/secrets")):
                 answer = http.request(method, f"/api/v1/link{path}", headers=head, json={
                     "protocol": 1, "version": "1", "temp_dir": "/t"})
                 assert answer.status_code == 401, (path, answer.text)

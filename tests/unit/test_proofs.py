@@ -215,7 +215,7 @@ def test_a_scrub_runs_beside_a_failover_and_is_stopped_by_its_number(here: Rig) 
     refused("auth.role", here.services.tasks.stop, VIEWER, task)
     here.services.tasks.stop(OPERATOR, task)
     assert here.ended(task).outcome == "stopped"
-    refused("task.has-ended", here.services.tasks.stop, OPERATOR, task)
+    refused("task.not-stoppable", here.services.tasks.stop, OPERATOR, task)
     here.ended(here.services.rules.undo(OPERATOR, rule))
     run = here.services.rules.start(OPERATOR, rule)
     refused("task.not-stoppable", here.services.tasks.stop, OPERATOR, run)

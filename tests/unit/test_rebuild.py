@@ -222,7 +222,7 @@ def test_a_key_is_given_for_what_is_read_and_only_meanwhile(here: Rig) -> None:
         platform = here.services.platforms.get(ADMIN, "dst").id
         task = queue.enqueue(change, "rebuild", ADMIN, machine="other", platform=platform)
     assert other.next_task(0.0) is not None
-    assert other.rule_key(ident) == here.link.rule_key(ident)
+    assert other.rule_key(ident) == here.services.context.keys.rule_key(ident)
     assert other.rule_key(RULE) != other.rule_key(ident)
     with here.services.context.change() as change:
         change.conn.execute(sa.update(schema.rule).values(

@@ -19,7 +19,7 @@ import uvicorn
 
 from hotspare.api import create_app
 from hotspare.client.local import local_tasks
-from hotspare.domain.errors import GiveUp, Refused
+from hotspare.domain.errors import GiveUp, HotspareError, Refused
 from hotspare.server import tls
 from hotspare.server.control import http_configuration
 from hotspare.services import Services, machines
@@ -90,7 +90,7 @@ def test_a_run_over_https_is_a_run(made: FleetRig) -> None:
     assert view.points == 1 and view.epoch == 2
     assert [t.id for t in worker.player.begun] == [ended.id], "begun once"
     # what was read for a task is forgotten with it
-    wait_until(lambda: not worker.link._access and not worker.link._keys)
+    wait_until(worker.link._vault.empty)
 
 
 def test_stop_and_limits_reach_a_running_task_within_a_second(lone: FleetRig) -> None:
@@ -105,6 +105,38 @@ def test_stop_and_limits_reach_a_running_task_within_a_second(lone: FleetRig) ->
     lone.services.rules.stop(OPERATOR, rule)
     assert lone.rig.ended(task).outcome == "stopped"
     assert time.monotonic() - asked < 1.0
+
+
+def test_secrets_come_at_once_and_a_new_password_with_the_next_connection(
+        lone: FleetRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = lone.worker("m1")
+    rule = rule_of(lone, "m1")
+    src, dst = (lone.services.platforms.get(ADMIN, name).id for name in ("src", "dst"))
+    asked: list[str] = []
+    get = worker.link._server.get
+    monkeypatch.setattr(worker.link._server, "get", lambda path: (asked.append(path), get(path))[1])
+    task = in_transfer(worker, lone, rule)
+    for _ in range(2):
+        assert worker.link.access(src).uri == "qemu+ssh://source/system"
+        assert worker.link.access(dst).uri == "qemu+ssh://target/system"
+        assert worker.link.rule_key(rule) == lone.services.context.keys.rule_key(rule)
+    assert asked == [f"/tasks/{task}/secrets"]
+
+    lone.services.platforms.edit(ADMIN, "src", {"secret": "CANARY-new"})
+    wait_until(lambda: worker.link.access(src).secret == "CANARY-new", 1.0)
+    for file in worker.state_dir.rglob("*"):
+        assert not file.is_file() or b"CANARY" not in file.read_bytes(), file
+
+    # as a worker of the version before asks
+    before = worker.enrolled.connect()
+    assert before.get(f"/platforms/{src}/access")["secret"] == "CANARY-new"
+    assert before.get(f"/rules/{rule}/key")["key"] == worker.link.rule_key(rule).hex()
+    worker.player.hold.clear()
+    lone.rig.ended(task)
+    for path in (f"/tasks/{task}/secrets", f"/platforms/{src}/access", f"/rules/{rule}/key"):
+        with pytest.raises(HotspareError):
+            before.get(path)
+    before.close()
 
 
 @pytest.mark.parametrize("how", ["drop", "refuse"])

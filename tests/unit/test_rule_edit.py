@@ -263,7 +263,10 @@ def change(here: Rig, platform: str, **given: Any) -> Any:
 
 def test_a_changed_password_is_used_by_what_connects_later(here: Rig) -> None:
     platform = here.services.platforms.get(VIEWER, "src").id
-    here.rule()
+    rule = here.rule()
+    here.player.hold.set()
+    here.services.rules.start(OPERATOR, rule)
+    wait_until(lambda: here.state(rule) == "running")
     assert here.link.access(platform).secret is None
     view = change(here, "src", secret="CANARY-new")
     assert view.has_secret and view.state == "unchecked"
@@ -297,18 +300,30 @@ def test_a_new_address_of_the_same_host_is_the_same_platform(
     assert here.services.rules.get(VIEWER, rule).points == 2
 
 
+def test_a_failover_reaches_its_target_while_the_way_to_the_source_is_not_known(
+        here: Rig) -> None:
+    rule = here.rule()
+    here.run(rule)
+    src, dst = (here.services.platforms.get(VIEWER, name).id for name in ("src", "dst"))
+    here.ended(change(here, "src", uri="qemu+ssh://elsewhere/system").task)
+    here.player.stop()
+    task = here.services.rules.failover(OPERATOR, rule, None)
+    secrets = here.link.secrets(task)
+    assert secrets.platforms.keys() == {dst} and secrets.refused.keys() == {src}
+    assert secrets.refused[src]["code"] == "platform.unverified"
+    with pytest.raises(Retry) as caught:
+        here.link.access(src)
+    assert caught.value.as_dict() == secrets.refused[src]
+
+
 def test_an_address_that_leads_elsewhere_is_not_used_by_its_rules(here: Rig) -> None:
     rule = here.rule()
     here.run(rule)
-    platform = here.services.platforms.get(VIEWER, "src").id
     here.ended(change(here, "src", uri="qemu+ssh://elsewhere/system").task)
     view = here.services.platforms.get(VIEWER, "src")
     assert view.state == "failed" and view.error is not None
     assert (view.error["code"], view.host_id) == ("platform.other-host",
                                                   "qemu+ssh://source/system")
-    with pytest.raises(Retry) as caught:
-        here.link.access(platform)
-    assert caught.value.code == "platform.unverified"
     here.services.rules.start(OPERATOR, rule)
     waits = here.services.rules.get(VIEWER, rule).waits_for
     assert waits is not None and waits["code"] == "queue.platform-unverified"

@@ -28,12 +28,20 @@ from hypothesis.stateful import (
 
 from hotspare.domain.errors import Fenced, GiveUp, HotspareError
 from hotspare.domain.lineage import Manifest
-from hotspare.domain.rule_states import FAILOVER, RESTING, WORKING, RuleState, visible
+from hotspare.domain.proof import Checklist
+from hotspare.domain.rule_states import (
+    FAILBACK,
+    FAILOVER,
+    RESTING,
+    WORKING,
+    RuleState,
+    visible,
+)
 from hotspare.domain.schedule import Schedule
 from hotspare.services import LocalLink, NewRule, Services, queue
 from hotspare.services.machines import LOST_AFTER_S
 from hotspare.store import schema
-from hotspare.workflows.link import Task
+from hotspare.workflows.link import SIDE, Task
 from unit.service_rig import ADMIN, OPERATOR, STEPS, VIEWER, manifest
 
 S = RuleState
@@ -41,8 +49,9 @@ EVERY_MINUTE = {"kind": "interval", "every_s": 60}
 BUSY = {"code": "worker.temp-dir", "fields": {"directory": "/tmp", "error": "full"}}
 MACHINES = ("m1", "m2")
 RULES = 3
-HISTORIES = ("new", "ran", "ran", "failed-over")
-OPERATIONS = ("start", "stop", "delete", "failover", "undo", "planned-failover", "permanent")
+HISTORIES = ("new", "ran", "ran", "failed-over", "failed-back")
+OPERATIONS = ("start", "stop", "delete", "failover", "undo", "planned-failover", "permanent",
+              "failback", "switch-back", "commit-failback", "undo-failback", "test")
 
 
 @dataclass
@@ -96,6 +105,9 @@ class Machine:
         def step(name: str) -> Callable[[], None]:
             return lambda: link.step(task, name, "running", {})
 
+        def told(detail: dict[str, Any] | None) -> Callable[[], None]:
+            return lambda: link.failback(task, detail)
+
         match task.kind:
             case "replicate":
                 return [step(name) for name in STEPS] + [publish]
@@ -107,6 +119,18 @@ class Machine:
                 return [step("clear-snapshot"), points.clear, lambda: link.adopt(task, ())]
             case "shut-down":
                 return [step("shut-down-source")]
+            case "test":
+                return [step("check"), lambda: link.proof(task, "passed", [], None)]
+            case "failback":
+                return [step("copy-back"), told({}), step("copy-back")]
+            case "switch-back":
+                return [step("copy-rest"), told({}), told({"switched": True}),
+                        step("start-source")]
+            case "commit-failback":
+                return [told({"switched": True, "committed": True}), step("clear-snapshot"),
+                        told(None), lambda: link.failover(task, None, {})]
+            case "undo-failback":
+                return [step("restore"), told(None)]
             case _:
                 return [step("clean-source"), lambda: link.adopt(task, ())]
 
@@ -167,8 +191,13 @@ class RuleMachine(RuleBasedStateMachine):
             if history != "new":
                 self.services.rules.start(OPERATOR, f"r{number}")
                 self.play_out()
-            if history == "failed-over":
+            if history in {"failed-over", "failed-back"}:
                 self.services.rules.failover(OPERATOR, f"r{number}", None)
+                self.play_out()
+            if history == "failed-back":
+                self.services.rules.failback(OPERATOR, f"r{number}")
+                self.play_out()
+                self.services.rules.switch_back(OPERATOR, f"r{number}", commit_after_s=60)
                 self.play_out()
         if one_slot:
             for name in MACHINES:
@@ -201,8 +230,11 @@ class RuleMachine(RuleBasedStateMachine):
         """It is done exactly when the view says that it can be."""
         more: dict[str, tuple[Any, ...]] = {
             "failover": (None,), "delete": (True,), "planned-failover": (1.0, True),
-            "permanent": (None, view.vm_name)}
-        call = getattr(self.services.rules, operation.removesuffix("-failover"))
+            "permanent": (None, view.vm_name), "undo-failback": (view.vm_name,),
+            "test": (Checklist(),)}
+        call = (self.services.tests.start if operation == "test" else
+                getattr(self.services.rules,
+                        operation.removesuffix("-failover").replace("-", "_")))
         try:
             call(OPERATOR, view.id, *more.get(operation, ()))
         except HotspareError as error:
@@ -317,9 +349,10 @@ class RuleMachine(RuleBasedStateMachine):
 
     def rows(self) -> list[Any]:
         r, t, m = schema.rule, schema.task, schema.machine
-        live = sa.select(sa.func.count()).where(t.c.rule == r.c.id, t.c.state != "ended")
-        kind = sa.select(sa.func.max(t.c.kind)).where(t.c.rule == r.c.id, t.c.state != "ended")
-        queued = sa.select(sa.func.count()).where(t.c.rule == r.c.id, t.c.state == "queued")
+        alive = sa.and_(t.c.rule == r.c.id, t.c.state != "ended", t.c.kind.not_in(SIDE))
+        live = sa.select(sa.func.count()).where(alive)
+        kind = sa.select(sa.func.max(t.c.kind)).where(alive)
+        queued = sa.select(sa.func.count()).where(alive, t.c.state == "queued")
         with self.services.context.read() as conn:
             return list(conn.execute(
                 sa.select(r, m.c.live, m.c.busy, live.scalar_subquery().label("tasks"),
@@ -333,7 +366,9 @@ class RuleMachine(RuleBasedStateMachine):
             own, shown = S(row.own_state), S(row.state)
             periodic = row.schedule is not None
             assert shown is visible(own, row.live, row.busy is not None, periodic)
-            working = own in WORKING or own in {S.RESTORING_SNAPSHOT, S.CLEARING_SNAPSHOT}
+            working = own in WORKING or own in {
+                S.RESTORING_SNAPSHOT, S.CLEARING_SNAPSHOT, S.FAILING_BACK, S.SWITCHING_BACK,
+                S.COMMITTING_FAILBACK, S.UNDOING_FAILBACK}
             assert row.tasks == int(working), (own, row.kind)
             assert not row.queued or own in FAILOVER | {S.QUEUED}, own
             # M15: idle and finished mean one kind of rule each
@@ -344,7 +379,11 @@ class RuleMachine(RuleBasedStateMachine):
             assert not row.enabled or periodic
             assert row.next_run_at is None or row.enabled
             assert own is not S.IDLE or (row.enabled and row.next_run_at is not None)
-            assert (own is S.TEMPORARY_FAILOVER) <= (row.failover_point is not None)
+            assert (own is S.TEMPORARY_FAILOVER or own in FAILBACK) <= (
+                row.failover_point is not None or row.kind == "commit-failback")
+            assert (row.failback is not None) <= (own in FAILBACK)
+            assert (row.commit_at is not None) <= (own in {S.FAILED_BACK, S.COMMITTING_FAILBACK,
+                                                           S.UNDOING_FAILBACK})
 
     @invariant()
     def nothing_that_could_run_waits(self) -> None:
@@ -367,6 +406,12 @@ class RuleMachine(RuleBasedStateMachine):
         self.speak_again()
         for name in MACHINES:
             self.report(name, busy=False)
+        self.play_out()
+        for row in self.rows():
+            if row.own_state in FAILBACK:
+                done = (row.failback or {}).get("committed")
+                (self.services.rules.commit_failback(OPERATOR, row.id) if done else
+                 self.services.rules.undo_failback(OPERATOR, row.id, row.vm_name))
         self.play_out()
         for row in self.rows():
             if row.own_state == S.TEMPORARY_FAILOVER:

@@ -88,13 +88,21 @@ def test_failover_and_undo_return_to_the_state_before() -> None:
 
 
 @given(states, st.booleans(),
-       st.none() | st.sampled_from(["replicate", "failover", "undo", "remove"]))
+       st.none() | st.sampled_from(["replicate", "failover", "undo", "remove"]),
+       st.sets(st.sampled_from(["test", "scrub"])))
 def test_operations_agree_with_the_table(state: RuleState, has_point: bool,
-                                         live: str | None) -> None:
-    allowed = rs.operations(state, has_point, live)
+                                         live: str | None, side: set[str]) -> None:
+    allowed = rs.operations(state, has_point, live, side=side)
     assert Operation.LOG in allowed
     if live is not None:
-        assert allowed <= {Operation.LOG, Operation.STOP}
+        assert allowed <= {Operation.LOG, Operation.STOP, Operation.TEST}
+    if side:
+        assert not allowed & {Operation.DELETE, Operation.PERMANENT}
+        assert allowed | {Operation.DELETE, Operation.PERMANENT, Operation.TEST} >= (
+            rs.operations(state, has_point, live)), "all else goes on"
+    assert (Operation.TEST in allowed) == (
+        has_point and state not in {RuleState.PERMANENT_FAILOVER, RuleState.INVALID}
+        and live not in {"failover", "remove"} and "test" not in side)
     for operation, event in ((Operation.START, Event.START), (Operation.FAILOVER, Event.FAIL_OVER),
                              (Operation.UNDO, Event.UNDO)):
         if operation in allowed:

@@ -18,6 +18,7 @@ from hotspare.domain.limits import Limits
 from hotspare.domain.schedule import Schedule
 from hotspare.services import Actor, NewRule, Services
 from hotspare.services.keys import KeyRing
+from hotspare.services.link import LocalLink
 from hotspare.store import schema
 from hotspare.workflows.link import Link, Progress, Task
 from unit.service_rig import ADMIN, OPERATOR, VIEWER, Rig, manifest, prepared, rig, wait_until
@@ -219,7 +220,7 @@ def test_failover_and_undo(here: Rig) -> None:
     here.ended(here.services.rules.failover(OPERATOR, rule, None))
     view = here.services.rules.get(VIEWER, rule)
     assert (view.state, view.failover_point) == ("temporary-failover", 1)
-    assert view.operations == ["log", "undo", "permanent"]
+    assert view.operations == ["log", "undo", "permanent", "failback", "test"]
     for call in (here.services.rules.start, here.services.rules.undo.__self__.stop):
         with pytest.raises(Refused):
             call(OPERATOR, rule)
@@ -658,15 +659,40 @@ def test_secrets_are_encrypted_with_a_key_outside_the_database(tmp_path: Path) -
     refused("server.key-readable", Services.open, tmp_path)
 
 
-def test_a_machine_reaches_only_what_it_works_for(here: Rig) -> None:
+def test_a_machine_reaches_only_what_it_works_for_and_only_meanwhile(here: Rig) -> None:
     other = here.services.link("other", here.folder)
-    platform = here.services.platforms.get(VIEWER, "src")
-    with pytest.raises(GiveUp):
-        other.access(platform.id)
-    with pytest.raises(GiveUp):
-        here.link.access(platform.id)                   # no rule, no task: not needed now
-    here.rule()
-    assert here.link.access(platform.id).uri == platform.uri
+    src, dst = (here.services.platforms.get(VIEWER, name) for name in ("src", "dst"))
+    rule = here.rule()
+    here.player.hold.set()
+    here.services.platforms.edit(ADMIN, "src", {"secret": "CANARY-src"})
+
+    def all_refused(link: LocalLink, task: int) -> None:
+        for ask in (lambda: link.access(src.id), lambda: link.rule_key(rule)):
+            with pytest.raises(GiveUp):
+                ask()
+        with pytest.raises(Fenced):
+            link.secrets(task)
+
+    wait_until(lambda: here.services.platforms.get(VIEWER, "src").state == "ok")
+    task = here.services.rules.start(OPERATOR, rule)
+    wait_until(lambda: here.state(rule) == "running")
+    secrets = here.link.secrets(task)
+    assert {p: a.uri for p, a in secrets.platforms.items()} == {src.id: src.uri, dst.id: dst.uri}
+    assert secrets.platforms[src.id] == here.link.access(src.id)
+    assert secrets.platforms[src.id].secret == "CANARY-src"
+    assert bytes.fromhex(secrets.key) == here.link.rule_key(rule)
+    assert "CANARY" not in repr(secrets) and secrets.key not in repr(secrets)
+    all_refused(other, task)
+    here.player.hold.clear()
+    here.ended(task)
+    all_refused(here.link, task)
+
+    here.player.stop()                                  # nobody plays it: it stays live
+    task = here.services.rules.start(OPERATOR, rule)
+    assert here.link.access(src.id).secret == "CANARY-src"
+    with here.services.context.change() as change:      # moved
+        change.conn.execute(sa.update(schema.rule).values(epoch=schema.rule.c.epoch + 1))
+    all_refused(here.link, task)
 
 
 def test_rule_keys_are_the_rules_own() -> None:

@@ -21,6 +21,7 @@ from .routes import (
     settings,
     statistics,
     tasks,
+    tests,
     users,
 )
 from .session import BEARER, actor_of
@@ -47,8 +48,8 @@ def create_app(services: Services, ca_pem: str | None = None) -> FastAPI:
     app.include_router(users.public, prefix=PREFIX, dependencies=[Depends(only_described)],
                        responses=errors.ALWAYS)
     with_token = [Depends(BEARER), Depends(actor_of), Depends(only_described)]
-    for module in (users, platforms, rules, groups, tasks, settings, fleet, schedules, channels,
-                   statistics, proofs):
+    for module in (users, platforms, rules, groups, tests, tasks, settings, fleet, schedules,
+                   channels, statistics, proofs):
         app.include_router(module.router, prefix=PREFIX, dependencies=with_token,
                            responses=errors.ALWAYS | errors.WITH_TOKEN)
     app.include_router(statistics.scrape, dependencies=with_token)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import Field, StringConstraints
 
+from ..domain.proof import Checklist
+from ..services.failback import NewHome
 from .base import NO_NUL, PLAIN, Input, Named
 from .schedule_inputs import BandwidthRanges, ScheduleInput, Zone
 
@@ -29,6 +31,7 @@ Place = Annotated[str, StringConstraints(max_length=255, pattern=PLAIN)]
 Point = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 Ref = Annotated[Named, Path(description="an id or a name")]
+TestId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 TaskId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Wanted = Annotated[Named | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=500, description="largest number of items")]
@@ -173,6 +176,27 @@ class Failover(Input):
         False, description="also while the source runs with the same addresses")
 
 
+class StartTest(Input):
+    """What is null is looked for when the machine can show it. See docs/user/testing.md."""
+
+    point: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None, description="null: the newest")
+    heartbeat: bool | None = Field(None, description="the guest's agent answers")
+    screen: bool | None = Field(None, description="the screen is not blank, and changes")
+    text: Annotated[str, StringConstraints(max_length=80, pattern=PLAIN)] = Field(
+        "", description="stands on the screen, which is in text mode")
+    ping: bool = Field(False, description="it answers in the isolated network")
+    ports: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=16)] = Field(
+        [], description="of TCP, that take a connection there")
+    address: Annotated[str, StringConstraints(max_length=18, pattern=PLAIN)] = Field(
+        "", description="ADDRESS/PREFIX that the guest has by itself; empty: by DHCP")
+    boot_s: Annotated[float, Field(ge=5, le=3600, allow_inf_nan=False)] = Field(
+        180, description="seconds until all of it has shown")
+
+    def wanted(self) -> Checklist:
+        return Checklist(**self.model_dump(exclude={"point", "ports"}), ports=tuple(self.ports))
+
+
 class PlannedFailover(Input):
     grace_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
         300, description="seconds that the source's guest gets to shut down")
@@ -183,3 +207,40 @@ class Permanent(Failover):
     """Without a temporary failover that stands, the rule fails over to ``point`` first."""
 
     confirm: Named = Field(description="the name of the source machine")
+
+
+class _Grace(Input):
+    grace_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        300, description="seconds that a guest gets to shut down")
+    power_off: bool = Field(False, description="cut its power after that")
+    leave_disks: bool = Field(
+        False, description="disks that only one of the two machines has stay as they are")
+
+
+class NewPlace(Input):
+    platform: Named
+    storage: Named
+    name: Named | None = Field(None, description="of the machine there; null: the original's")
+    networks: dict[Named, Named] = Field(
+        {}, max_length=64, description="the replica's network -> the one there")
+
+
+class Failback(_Grace):
+    shut_down: bool = Field(False, description="shut the source down, if it runs")
+    place: NewPlace | None = Field(
+        None, description="into a machine that is made there; null: into the original")
+
+    def to(self) -> NewHome | None:
+        there = self.place
+        return None if there is None else NewHome(there.platform, there.storage,
+                                                  there.name or "", there.networks)
+
+
+class SwitchBack(_Grace):
+    commit_after_s: Annotated[float, Field(ge=0, le=90 * 86400, allow_inf_nan=False)] | None = (
+        Field(None, description="commit by itself after so many seconds; null: by hand"))
+
+
+class UndoFailback(Input):
+    confirm: Named | None = Field(None, description=(
+        "the name of the source machine, once it runs: what it wrote since is lost"))

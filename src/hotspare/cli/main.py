@@ -9,6 +9,7 @@ import typer
 from ..domain.messages import language, language_of
 from . import (
     admin,
+    failback,
     fleet,
     groups,
     machines,
@@ -22,6 +23,7 @@ from . import (
     settings,
     statistics,
     tasks,
+    tests,
 )
 
 app = typer.Typer(name="hotspare", no_args_is_help=True, add_completion=False,
@@ -46,7 +48,9 @@ app.add_typer(groups.template, name="template")
 app.add_typer(schedules.schedule, name="schedule")
 app.command("failover")(rules.failover)
 app.command("undo")(rules.undo)
+app.add_typer(failback.failback, name="failback")
 app.command("permanent")(rules.permanent)
+app.add_typer(tests.test, name="test")
 app.add_typer(tasks.task, name="task")
 statistics.add_to(app, rules.rule, groups.group, settings.settings)
 app.add_typer(admin.admin, name="admin")

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..client.proofs import Proofs, ProofSchedule
 
-proof = typer.Typer(help="Schedules of proofs: the restore points of rules are scrubbed.",
+proof = typer.Typer(help="Schedules of proofs: restore points of rules are scrubbed or tested.",
                     no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="SCHEDULE", help="Its name or id.")]
-Kind = Annotated[str | None, typer.Option(help="scrub: read and compare with the digests.")]
+Kind = Annotated[str | None, typer.Option(
+    help="scrub: read and compare with the digests; test: boot the newest point apart.")]
 Points = Annotated[bool | None, typer.Option(
     "--all/--newest", help="All points of each rule, or the newest.")]
 Rule = Annotated[str | None, typer.Option(help="Of this rule only: its name or id.")]

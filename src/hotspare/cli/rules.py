@@ -231,19 +231,19 @@ def points(name: Name, as_json: Json = False) -> None:
     """The restore points of a rule, newest first."""
     with connected(as_json) as client:
         answer(client.points(name), as_json, lambda items: table(
-            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "PROOF", "NOTE"],
+            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "SCRUBBED", "TESTED", "NOTE"],
             [[str(p["number"]), when(p["taken_at"]), ago(p["taken_at"]), p["consistency"],
-              size(p["size"]), size(p["moved"]),
-              _proof(p), " ".join(filter(None, [
-                  "(failover stands on it)" if p["standing"] else "", p["note"]]))]
-             for p in items],
+              size(p["size"]), size(p["moved"]), _scrubbed(p),
+              f"{p['verdict']} {ago(p['tested_at'])}" if p["verdict"] else "-",
+              " ".join(filter(None, ["(failover stands on it)" if p["standing"] else "",
+                                     p["note"]]))] for p in items],
             f"No restore point yet. Make one: hotspare rule start {name}"))
 
 
-def _proof(p: shapes.Point) -> str:
+def _scrubbed(p: shapes.Point) -> str:
     if p["damaged_at"] is not None:
         return f"DAMAGED ({size(p['damaged'])})"
-    return f"scrubbed {ago(p['scrubbed_at'])}" if p["scrubbed_at"] is not None else "-"
+    return ago(p["scrubbed_at"])
 
 
 @point.command("scrub")
@@ -382,6 +382,7 @@ def _show(r: shapes.Rule) -> None:
         ("RPO wanted", span(r["rpo_s"]) if r["rpo_s"] else ""),
         ("runs from", f"point {r['failover_point']}" if r["failover_point"] else ""),
         ("source machine", r["source_power"] or ""),
+        ("commits itself", when(r["commit_at"]) if r["commit_at"] else ""),
         ("quiesce", r["quiesce"]),
         ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),
         ("LAN-free", "on" if r["lan_free"] else ""),

@@ -71,13 +71,13 @@ def log(number: Number, as_json: Json = False) -> None:
 
 @task.command("stop")
 def stop(number: Number, as_json: Json = False) -> None:
-    """End a test or a scrub. A run is stopped with: hotspare rule stop"""
+    """End a test or a scrub, and wait until it has ended. Runs are stopped with their rule."""
     with connected(as_json) as client:
         client.stop_task(number)
         for _ in client.follow(number):
             pass
         answer(client.task(number), as_json,
-               lambda t: typer.echo(f"Task {t['id']} ended: {t['outcome']}."))
+               lambda t: typer.echo(f"Task {number} is {_state(t)}."))
 
 
 def show_local(socket: Path | None, as_json: bool) -> None:

@@ -175,6 +175,32 @@ class Client:
     def plug_source(self, rule: str, plugged: bool) -> int:
         what = "plug" if plugged else "unplug"
         return int(self.request("POST", f"/rules/{_seg(rule)}/source/{what}")["task"])
+    def start_test(self, rule: str, wanted: dict[str, Any]) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/tests", body=wanted)["task"])
+
+    def tests(self, rule: str) -> list[shapes.Test]:
+        """Newest first."""
+        return list(self._all(f"/rules/{_seg(rule)}/tests"))
+
+    def test(self, test: int) -> shapes.Test:
+        return cast(shapes.Test, self.request("GET", f"/tests/{test}"))
+
+    def save_screenshot(self, test: int, path: Path) -> None:
+        self._save(f"/tests/{test}/screenshot", path, {})
+
+    def fail_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback", body=options)["task"])
+
+    def switch_back(self, rule: str, **options: Any) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/switch",
+                                body=options)["task"])
+
+    def commit_failback(self, rule: str) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/commit")["task"])
+
+    def undo_failback(self, rule: str, confirm: str | None = None) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/failback/undo",
+                                body={"confirm": confirm})["task"])
 
     # --- groups, templates ---------------------------------------------------------------------
 

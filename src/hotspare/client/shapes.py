@@ -115,6 +115,8 @@ class Rule(TypedDict):
     full_runs: int
     failover_point: int | None
     failover_detail: dict[str, Any] | None
+    failback: dict[str, Any] | None         # what a failback has come to
+    commit_at: float | None                 # when it commits itself
     source_power: str | None
     both_run_since: float | None
     both_run: dict[str, Any] | None
@@ -123,6 +125,7 @@ class Rule(TypedDict):
     last_task: int | None
     last_success_at: float | None
     live_task: int | None
+    side_tasks: dict[str, int]
     waits_for: dict[str, Any] | None
     created_at: float
     created_by: str
@@ -171,6 +174,31 @@ class Point(TypedDict):
     scrubbed_at: float | None
     damaged_at: float | None
     damaged: int
+    test: int | None
+    verdict: str | None
+    tested_at: float | None
+
+
+class TestCheck(TypedDict):
+    name: str
+    state: str
+    asked: bool
+    code: str
+    message: str
+    fields: dict[str, Any]
+
+
+class Test(TypedDict):
+    id: int
+    rule: str
+    rule_name: str
+    point: int
+    taken_at: float
+    task: int
+    verdict: str
+    checks: list[TestCheck]
+    screenshot: bool
+    at: float
 
 
 class Step(TypedDict):

@@ -14,12 +14,13 @@ from .errors import Refused
 
 Severity = Literal["failure", "warning", "success"]
 
-Event = Literal["rule.run-failed", "rule.rpo-violated", "rule.unexpected-full",
-                "rule.tracking-lied", "rule.both-run", "point.damaged", "machine.lost",
-                "machine.back"]
+Event = Literal["rule.run-failed", "rule.test-failed", "rule.rpo-violated",
+                "rule.unexpected-full", "rule.tracking-lied", "rule.both-run", "point.damaged",
+                "machine.lost", "machine.back"]
 
 EVENTS: Final[dict[str, Severity]] = {
     "rule.run-failed": "failure",
+    "rule.test-failed": "failure",
     "rule.rpo-violated": "warning",
     "rule.unexpected-full": "warning",
     "rule.tracking-lied": "failure",

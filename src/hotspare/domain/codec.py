@@ -15,15 +15,30 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 T = TypeVar("T")
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
+@cache
+def _fields(cls: type) -> dict[str, bool] | None:
+    """Of a dataclass: its fields, and whether each has to be given. Looked at for every object that
+    crosses the link, so once a class."""
+    return {f.name: f.default is f.default_factory is dataclasses.MISSING
+            for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else None
+
+
 def encode(value: Any) -> Any:
     """JSON-ready form of a dataclass, tuple, list, dict or scalar."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    kind: type = type(value)
+    if kind in _SCALARS:
+        return value
+    fields = _fields(kind)
+    if fields is not None:
+        return {name: encode(getattr(value, name)) for name in fields}
     if isinstance(value, tuple | list):
         return [encode(v) for v in value]
     if isinstance(value, dict):
@@ -44,10 +59,10 @@ def decode_known(cls: type[T], data: Any) -> T:
 
 
 def _known(hint: Any, data: Any) -> Any:
+    if hint is Any or type(data) in _SCALARS:
+        return data
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        if data is None:
-            return None
         arms = [a for a in get_args(hint) if dataclasses.is_dataclass(a)]
         return _known(arms[0], data) if len(arms) == 1 else data
     if origin is tuple and isinstance(data, list):
@@ -55,16 +70,15 @@ def _known(hint: Any, data: Any) -> Any:
     if origin in (dict, Mapping) and isinstance(data, dict):
         return {k: _known(get_args(hint)[1], v) for k, v in data.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(data, dict):
-        hints = _hints(hint)
-        return {f.name: _known(hints[f.name], data[f.name])
-                for f in dataclasses.fields(hint) if f.name in data}
+        return {name: _known(inner, data[name])
+                for name, inner in _hints(hint).items() if name in data}
     return data
 
 
 def _decode(hint: Any, data: Any, where: str) -> Any:
-    origin = get_origin(hint)
-    if hint is Any:
+    if hint is Any or type(data) is hint:
         return data
+    origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _decode_union(hint, data, where)
     if origin is Literal:
@@ -108,16 +122,14 @@ def _decode_union(hint: Any, data: Any, where: str) -> Any:
 def _decode_dataclass(hint: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ValueError(f"{where}: an object is expected, found {type(data).__name__}")
-    hints = _hints(hint)
-    fields = {f.name: f for f in dataclasses.fields(hint)}
-    unknown = set(data) - set(fields)
+    hints, fields = _hints(hint), _fields(hint) or {}
+    unknown = data.keys() - fields.keys()
     if unknown:
         raise ValueError(f"{where}: unknown fields {sorted(unknown)}")
     values: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name, needed in fields.items():
         if name in data:
             values[name] = _decode(hints[name], data[name], f"{where}.{name}")
-        elif field.default is dataclasses.MISSING and (
-                field.default_factory is dataclasses.MISSING):
+        elif needed:
             raise ValueError(f"{where}: the field {name} is missing")
     return hint(**values)

@@ -6,7 +6,8 @@ changed ranges costs no more memory than one with two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 BLOCK = 64 * 1024
@@ -23,6 +24,16 @@ class Extent(NamedTuple):
     @property
     def end(self) -> int:
         return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Extents that are made anew each time they are iterated."""
+
+    make: Callable[[], Iterable[Extent]]
+
+    def __iter__(self) -> Iterator[Extent]:
+        return iter(self.make())
 
 
 def merge(extents: Iterable[Extent]) -> Iterator[Extent]:

@@ -7,9 +7,9 @@ states (:func:`visible`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from .errors import Refused
 
@@ -238,6 +238,7 @@ class Operation(StrEnum):
     SWITCH_BACK = "switch-back"
     COMMIT_FAILBACK = "commit-failback"
     UNDO_FAILBACK = "undo-failback"
+    TEST = "test"
 
 
 _FAILBACK_FROM: Final[Mapping[Operation, frozenset[RuleState]]] = {
@@ -248,19 +249,36 @@ _FAILBACK_FROM: Final[Mapping[Operation, frozenset[RuleState]]] = {
         (Operation.UNDO_FAILBACK, E.UNDO_FAILBACK))}
 
 
-def refusal(operation: Operation, state: RuleState, has_point: bool,
-            live_task: str | None) -> str | None:
+def refusal(operation: Operation, state: RuleState, has_point: bool, live_task: str | None,
+            failback: Mapping[str, Any] | None = None,
+            side: Collection[str] = ()) -> str | None:
     """The code of the reason why ``operation`` is not allowed now; None when it is.
 
-    ``state`` is the visible one, ``live_task`` the kind of the rule's queued or running task."""
+    ``state`` is the visible one, ``live_task`` the kind of the rule's queued or running task,
+    ``side`` those of the tasks that look at its points beside it. ``failback`` is what a failback
+    has come to: whether its source has run (``switched``), whether its commit has begun
+    (``committed``)."""
     if operation is Operation.LOG:
         return None
     if operation is Operation.STOP:
         return _refuse_stop(state, live_task)
+    if operation is Operation.TEST:
+        return _refuse_test(state, has_point, live_task, side)
+    code = _refuse(operation, state, has_point, live_task, failback or {})
+    if code is None and side and operation in _DELETES_POINTS:
+        return "rule.looked-at"
+    return code
+
+
+_DELETES_POINTS: Final = frozenset({Operation.DELETE, Operation.PERMANENT})
+
+
+def _refuse(operation: Operation, state: RuleState, has_point: bool, live_task: str | None,
+            failback: Mapping[str, Any]) -> str | None:
     if live_task is not None:
         return "rule.busy"
     if operation in _FAILBACK_FROM or state in FAILBACK:
-        return _refuse_in_failback(operation, state)
+        return _refuse_in_failback(operation, state, failback)
     if operation in {Operation.UNDO, Operation.PERMANENT} and state is S.TEMPORARY_FAILOVER:
         return None
     if operation is Operation.UNDO:
@@ -278,14 +296,32 @@ _ELSEWHERE: Final = {S.PERMANENT_FAILOVER: "rule.in-permanent-failover",
                      S.INVALID: "rule.machine-down"}
 
 
-def _refuse_in_failback(operation: Operation, state: RuleState) -> str | None:
+def _refuse_in_failback(operation: Operation, state: RuleState,
+                        failback: Mapping[str, Any]) -> str | None:
     if operation not in _FAILBACK_FROM:
         return "rule.in-failback"
     if state in _FAILBACK_FROM[operation]:
+        if operation is Operation.UNDO_FAILBACK and failback.get("committed"):
+            return "failback.is-committed"
+        if operation in {Operation.FAILBACK, Operation.SWITCH_BACK} and failback.get("switched"):
+            # what the source wrote of itself would be put aside as if it had been there before
+            return "failback.undo-first"
         return None
     if state in FAILBACK:
         return "rule.failback-state"
-    return ("rule.not-failed-over" if operation is Operation.FAILBACK else "rule.no-failback")
+    return "rule.not-failed-over" if operation is Operation.FAILBACK else "rule.no-failback"
+
+
+def _refuse_test(state: RuleState, has_point: bool, live_task: str | None,
+                 side: Collection[str]) -> str | None:
+    if state is S.PERMANENT_FAILOVER:
+        return "rule.in-permanent-failover"
+    # a failover may be the first half of a permanent one, which deletes the points
+    if live_task in {"remove", "permanent", "failover"} or "test" in side:
+        return "rule.busy"
+    if state is S.INVALID:
+        return "rule.machine-down"
+    return None if has_point else "rule.no-point"
 
 
 def _refuse_stop(state: RuleState, live_task: str | None) -> str | None:
@@ -296,7 +332,9 @@ def _refuse_stop(state: RuleState, live_task: str | None) -> str | None:
     return None if state in {S.IDLE, S.INVALID} else "rule.not-running"
 
 
-def operations(state: RuleState, has_point: bool,
-               live_task: str | None) -> frozenset[Operation]:
+def operations(state: RuleState, has_point: bool, live_task: str | None,
+               failback: Mapping[str, Any] | None = None,
+               side: Collection[str] = ()) -> frozenset[Operation]:
     """What is allowed now."""
-    return frozenset(o for o in Operation if refusal(o, state, has_point, live_task) is None)
+    return frozenset(o for o in Operation
+                     if refusal(o, state, has_point, live_task, failback, side) is None)

@@ -33,6 +33,7 @@ from .source_watch import SourceWatch
 from .statistics import Statistics
 from .tasks import Tasks
 from .templates import Templates
+from .tests import Tests
 from .users import Users
 
 __all__ = ["Actor", "LocalLink", "NewRule", "Role", "Services"]
@@ -52,6 +53,7 @@ class Services:
         self.moves = Moves(context, self.rules)
         self.fleet = Fleet(context, self.live_progress, self.machines)
         self.tasks = Tasks(context, self.live_progress)
+        self.tests = Tests(context)
         self.logs = Logs(context)
         self.statistics = Statistics(context)
         self.metrics = Metrics(context)

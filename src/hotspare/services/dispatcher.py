@@ -121,8 +121,9 @@ _COUNTS = (sa.select(_T.c.machine, _T.c.source_host, _T.c.target_host,
                      sa.func.count().label("tasks"), sa.func.sum(_T.c.buffer).label("bytes"))
            .where(is_begun(), _T.c.kind.in_(COUNTED))
            .group_by(_T.c.machine, _T.c.source_host, _T.c.target_host))
-
-
+_NEAR = _COUNTS.where(sa.or_(_T.c.machine == sa.bindparam("b_machine"), *(
+    side == sa.bindparam(host) for side in (_T.c.source_host, _T.c.target_host)
+    for host in ("b_source", "b_target"))))
 _UNVERIFIED = sa.select(_identity(_SOURCE)).where(
     _SOURCE.c.verified.is_(False), _SOURCE.c.deleted_at.is_(None))
 
@@ -137,7 +138,8 @@ def per_host(conn: Connection) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Load:
-    """What runs: counted tasks by machine and by host, and bytes in flight by host."""
+    """What runs where it matters to some tasks: counted tasks by machine and by host, and bytes in
+    flight by host."""
 
     per_host: int
     on_machine: Counter[str] = field(default_factory=Counter)
@@ -146,10 +148,14 @@ class _Load:
     unverified: frozenset[str] = frozenset()    # hosts whose address was edited, not yet checked
 
     @staticmethod
-    def of(conn: Connection) -> _Load:
+    def of(conn: Connection, tasks: Iterable[Record]) -> _Load:
+        """``tasks`` have a machine and hosts. Mostly they are of one lane, where one has ended or
+        begun: of a fleet's hundreds only its own machine and hosts are looked at then."""
         load = _Load(per_host(conn)[1],
                      unverified=frozenset(conn.execute(_UNVERIFIED).scalars()))
-        for row in conn.execute(_COUNTS):
+        lane, *others = {(t.machine, t.source_host, t.target_host) for t in tasks}
+        found = conn.execute(_COUNTS) if others else conn.execute(_NEAR, _lane_of(*lane))
+        for row in found:
             load.add(row, row.tasks, row.bytes or 0)
         return load
 
@@ -233,7 +239,7 @@ def dispatch(change: Change) -> list[int]:
     heads = _heads(change, _HEADS)
     if not heads:
         return []
-    load, given = _Load.of(change.conn), []
+    load, given = _Load.of(change.conn, [head.row for head in heads]), []
     while (head := _next(heads, load, change.now)) is not None:
         row = head.row
         _give(change, row)
@@ -339,7 +345,7 @@ def waits(conn: Connection, tasks: Iterable[int]) -> dict[int, dict[str, Any]]:
     rows = conn.execute(_WAITING, {"tasks": wanted}).all() if wanted else []
     if not rows:
         return {}
-    load = _Load.of(conn)
+    load = _Load.of(conn, rows)
     reasons: dict[int, dict[str, Any]] = {}
     limited: dict[tuple[str, str], list[int]] = {}
     for row in rows:

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from ..domain import channels
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from ..workflows.link import SIDE
-from . import chains, task_figures
+from . import chains, failback, task_figures
 from .context import Actor, Change
 from .dispatcher import dispatch, refit
 from .hub import SCHEDULE, rule_topic, task_topic
@@ -21,6 +22,8 @@ _T, _S, _R = schema.task, schema.task_step, schema.rule
 _END: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state.in_(LIVE))
 _END_STEPS: Final = sa.update(_S).where(_S.c.task == sa.bindparam("b_task"),
                                         _S.c.state == sa.literal_column("'running'"))
+_OF_A_POINT: Final[dict[str, channels.Event]] = {"test.failed": "rule.test-failed",
+                                        "scrub.found-damage": "point.damaged"}
 _RULE: Final = sa.select(_R).where(_R.c.id == sa.bindparam("rule"))
 
 
@@ -40,10 +43,10 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             if task.kind not in SIDE | {"cable"}:
                 _settle(change, task, outcome, error)
             if outcome == "failed":
-                damaged = (error or {}).get("code") == "scrub.found-damage"
-                announce(change, "point.damaged" if damaged else "rule.run-failed",
-                         rule=task.rule,
-                         fields={"task": task.id, "kind": task.kind, "cause": error})
+                code = str((error or {}).get("code"))
+                announce(change, _OF_A_POINT.get(code, "rule.run-failed"), rule=task.rule,
+                         fields={"task": task.id, "kind": task.kind, "point": task.point,
+                                 "cause": error})
         else:
             _found_host(change, task.platform)
         dispatch(change)
@@ -66,15 +69,7 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
     rule = change.conn.execute(_RULE, {"rule": task.rule}).one()
     match task.kind:
         case "replicate" | "shut-down":
-            if good and task.kind == "replicate":
-                values["last_success_at"] = change.now
-            if rule.schedule is None:
-                event = Event.COMPLETE_ONCE if good else Event.HALT
-            elif outcome == "stopped" or not rule.enabled:
-                event = Event.HALT
-                values |= {"enabled": False, "next_run_at": None}
-            else:
-                event = Event.COMPLETE_PERIODIC
+            event = _run_ended(change, task, rule, outcome, values)
         case "failover":
             _failed_over(change, task, rule, values, good)
             return
@@ -86,13 +81,31 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
             event = Event.MADE_PERMANENT if good else Event.CLEAR_FAILED
             if good:
                 values |= {"failover_point": None, "enabled": False, "next_run_at": None}
-        case _:                     # remove
+        case "remove":
             event = Event.REMOVE_FAILED
             if good:
                 _close(change, task.rule, values)
                 return
+        case _:
+            event, more = failback.ended(task, rule, good, change.now)
+            values |= more
+            if event is Event.FAILBACK_COMMITTED:
+                values |= failback.settle_place(change, task, rule)
     move(change, task.rule, event, **values)
     chains.planned_goes_on(change, task, rule, good)
+
+
+def _run_ended(change: Change, task: Record, rule: Record, outcome: str,
+               values: dict[str, Any]) -> Event:
+    good = outcome in {"ok", "warning"}
+    if good and task.kind == "replicate":
+        values["last_success_at"] = change.now
+    if rule.schedule is None:
+        return Event.COMPLETE_ONCE if good else Event.HALT
+    if outcome == "stopped" or not rule.enabled:
+        values |= {"enabled": False, "next_run_at": None}
+        return Event.HALT
+    return Event.COMPLETE_PERIODIC
 
 
 def _failed_over(change: Change, task: Record, rule: Record, values: dict[str, Any],

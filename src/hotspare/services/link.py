@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, decode_known, encode
 from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
 from ..domain.lineage import Manifest
-from ..domain.rule_states import STEP_EVENTS
-from ..platforms.port import Check, ConnectionReport, Place, PlatformAccess, VmSummary
+from ..domain.proof import Check, Verdict
+from ..platforms.port import PlatformAccess
 from ..store import Record, by_the_value, schema
-from ..workflows.link import (
-    SIDE,
-    FoundReplica,
-    Limits,
-    Outcome,
-    Progress,
-    RuleSettings,
-    Scrubbed,
-    Task,
+from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Scrubbed, Task
+from ..workflows.wire import (
+    Call,
+    LiveTask,
+    Pending,
+    Report,
+    Reported,
+    Secrets,
+    Synced,
+    overview,
+    proof_body,
 )
-from ..workflows.wire import Call, LiveTask, Pending, Report, Reported, Synced, overview
-from . import catalogue, ends, marks, queue, rebuild, source_watch
 from . import link_statements as sql
-from .context import SERVICE, Change, Context
-from .hub import machine_topic, rule_topic, task_topic
+from . import queue, rebuild
+from .context import Change, Context
+from .hub import SECRETS, machine_topic, task_topic
 from .live_progress import LiveProgress
 from .machines import Machines
-from .platforms import identified, live_task
+from .reports import Batch, Reports
 from .views import explained
 
 _log = logging.getLogger(__name__)
@@ -58,10 +57,7 @@ class LocalLink:
         self.machine = machine
         self._offered: set[int] = set()
         self._live: frozenset[int] = frozenset()
-        self._reports: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
-            "step": self._step, "log": self._log, "adopt": self._adopt,
-            "failover": self._failover, "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause, "scrubbed": self._scrubbed, "mended": self._mended}
+        self._reports = Reports(machine, progress)
 
     # --- down ----------------------------------------------------------------------------------
 
@@ -86,7 +82,8 @@ class LocalLink:
 
     def synced(self) -> Synced:
         """All that the machine has to know now."""
-        version = self._context.hub.version(machine_topic(self.machine))
+        hub = self._context.hub
+        version, stamp = hub.version(machine_topic(self.machine)), hub.version(SECRETS)
         me = {"machine": self.machine}
         with self._context.read() as conn:
             reported = conn.execute(sql.REPORTED, me).scalar_one()
@@ -96,21 +93,36 @@ class LocalLink:
         tasks = tuple(LiveTask(_task(row), _limits(row)) for row in begun)
         self._live = frozenset(live.task.id for live in tasks)
         return Synced(version, reported, tasks, tuple(
-            _pending(row, waits[row.id]) for row in queued))
+            _pending(row, waits[row.id]) for row in queued), stamp=stamp)
 
     def task(self, task_id: int) -> Task | None:
         with self._context.read() as conn:
-            row = self._row(conn, task_id)
+            row = self._reports.row(conn, task_id)
         return None if row is None or row.state not in queue.BEGUN else _task(row)
+
+    def secrets(self, task_id: int) -> Secrets:
+        """All that a task which this machine has needs and nobody writes down. Raises Fenced."""
+        stamp = self._context.hub.version(SECRETS)
+        with self._context.read() as conn:
+            row = self._reports.row(conn, task_id)
+            if row is None or row.state not in queue.BEGUN:
+                raise Fenced("task.fenced", task=task_id, epoch=0 if row is None else row.epoch)
+            rows = conn.execute(sql.PLATFORMS_OF, {"task": task_id}).all()
+        refused = {p.id: _unverified(p).as_dict() for p in rows if not p.usable}
+        return Secrets(stamp, {p.id: self._access(p) for p in rows if p.usable}, refused,
+                       "" if row.rule is None else self._context.keys.rule_key(row.rule).hex())
 
     def access(self, platform: str) -> PlatformAccess:
         with self._context.read() as conn:
             row = conn.execute(sql.PLATFORM, {"machine": self.machine,
-                                           "platform": platform}).one_or_none()
-            if row is None:
-                raise GiveUp("platform.not-found", name=platform)
-            if not row.verified and live_task(conn, platform=platform) is None:
-                raise Retry("platform.unverified", name=row.name)
+                                              "platform": platform}).one_or_none()
+        if row is None:
+            raise GiveUp("platform.not-found", name=platform)
+        if not row.usable:
+            raise _unverified(row)
+        return self._access(row)
+
+    def _access(self, row: Record) -> PlatformAccess:
         secret = (None if row.secret is None
                   else self._context.keys.decrypt(row.secret, row.id))
         return PlatformAccess(id=row.id, kind=row.kind, uri=row.uri, options=row.options,
@@ -118,8 +130,9 @@ class LocalLink:
 
     def rule_key(self, rule: str) -> bytes:
         with self._context.read() as conn:
-            owner = conn.execute(sql.OWNER, {"rule": rule}).scalar()
-            known = owner == self.machine or rebuild.may_read(conn, self.machine, rule)
+            known = (conn.execute(sql.HAS_RULE, {"machine": self.machine,
+                                                 "rule": rule}).first() is not None
+                     or rebuild.may_read(conn, self.machine, rule))
         if not known:
             raise GiveUp("rule.not-found", name=rule)
         return self._context.keys.rule_key(rule)
@@ -137,7 +150,7 @@ class LocalLink:
     def limits(self, task: Task) -> Limits:
         self._machines.seen(self.machine)
         with self._context.read() as conn:
-            row = self._checked(conn, task.id, task.epoch)
+            row = self._reports.checked(conn, task.id, task.epoch)
         return Limits(stop=True) if row is None else _limits(row)
 
     def overview(self) -> dict[str, Any]:
@@ -176,6 +189,13 @@ class LocalLink:
     def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
         self._report("mended", task, {"number": number, "damage": damage})
 
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
+
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        self._report("failback", task, {"detail": detail})
+
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """``report`` has any of ``connection`` (ConnectionReport), ``places`` (of Place) and
         ``vms`` (of VmSummary), as objects or in their JSON form."""
@@ -188,7 +208,7 @@ class LocalLink:
     def progress(self, task: Task, progress: Progress) -> None:
         if self._progress.put(task.id, progress, self._context.clock()):
             with self._context.change() as change:
-                if self._checked(change.conn, task.id, task.epoch) is None:
+                if self._reports.checked(change.conn, task.id, task.epoch) is None:
                     self._progress.drop(task.id)
                     return
                 change.conn.execute(sa.update(schema.task).where(schema.task.c.id == task.id)
@@ -197,7 +217,12 @@ class LocalLink:
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
         with self._context.change() as change:
-            self._apply(change, call, task.id, task.epoch, encode(body), change.now, {})
+            batch = Batch()
+            self._reports.apply(change, Call(0, call, task.id, task.epoch, change.now,
+                                             encode(body)), change.now, batch)
+            batch.write(change)
+        if call == "finish":
+            self._offered.discard(task.id)
 
     # --- up: from a machine over HTTPS ---------------------------------------------------------
 
@@ -213,6 +238,7 @@ class LocalLink:
             except Exception:
                 # One of them is refused, which is rare: a savepoint for each tells which.
                 last = self._applied(report, refused)
+        self._live -= {c.task for c in report.calls if c.call == "finish"}
         live = {str(task): task for task in self._live}
         for task, progress in report.progress.items():
             if task in live:
@@ -222,25 +248,27 @@ class LocalLink:
     def _applied(self, report: Report, refused: dict[str, dict[str, Any]] | None) -> int:
         """Number of the last call that is applied now, or refused; without ``refused`` all are
         applied, or none."""
-        rows: dict[int, Record] = {}
+        batch = Batch()
         with self._context.change() as change:
             last: int = change.conn.execute(sql.REPORTED, {"machine": self.machine}).scalar_one()
             new = [c for c in report.calls if c.seq > last]
             for call in new:
                 at = min(change.now, max(0.0, call.at - report.ahead))
                 if refused is None:
-                    self._apply(change, call.call, call.task, call.epoch, call.body, at, rows)
+                    self._reports.apply(change, call, at, batch)
                 elif (error := self._tried(change, call, at)) is not None:
                     refused[str(call.seq)] = error.as_dict()
+            batch.write(change)
             if new:
                 last = max(c.seq for c in new)
                 change.conn.execute(sql.SET_REPORTED, {"b_machine": self.machine, "reported": last})
         return last
 
     def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
-        savepoint = change.conn.begin_nested()
+        savepoint, batch = change.conn.begin_nested(), Batch()
         try:
-            self._apply(change, call.call, call.task, call.epoch, call.body, at, {})
+            self._reports.apply(change, call, at, batch)
+            batch.write(change)
         except HotspareError as error:
             savepoint.rollback()
             return error
@@ -263,165 +291,9 @@ class LocalLink:
                     .values(progress=encode(progress)))
         self._context.hub.publish(task_topic(task))
 
-    # --- what reports do; ``at`` is when it happened, never later than now -----------------------
 
-    def _apply(self, change: Change, call: str, task: int, epoch: int, body: dict[str, Any],
-               at: float, rows: dict[int, Record]) -> None:
-        """``rows``: tasks as they were read in this change, none altered since."""
-        report = self._reports.get(call)
-        if report is None:
-            raise Refused("link.call", call=call[:40])
-        row = rows.get(task)
-        if row is None or row.epoch != epoch:
-            row = self._checked(change.conn, task, epoch, ended_too=call == "log")
-        if row is not None:         # None: it was ended meanwhile, or this is said again
-            report(change, row, body, at)
-            if call in {"finish", "inventory"} or row.state != "running":
-                rows.clear()
-            else:
-                rows[task] = row
-
-    def _step(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        step, state, detail = str(body["step"]), body["state"], body["detail"]
-        if state not in {"running", "done", "skipped"}:
-            raise ValueError(state)
-        if row.state == "dispatched":
-            change.conn.execute(sql.BEGIN_TASK, {"b_task": row.id, "state": "running",
-                                              "started_at": at})
-        the = {"b_task": row.id, "b_name": step}
-        old = change.conn.execute(sql.STEP, the).one_or_none()
-        ended = None if state == "running" else at
-        if old is None:
-            change.conn.execute(sql.NEW_STEP, {
-                "b_task": row.id, "task": row.id, "name": step, "state": state, "attempts": 1,
-                "detail": detail, "started_at": at, "ended_at": ended})
-        elif (old.state, old.detail) != (state, detail):
-            # A step that ended and begins again is another pass of it.
-            again = state == "running" and old.state != "running"
-            change.conn.execute(sql.SET_STEP, {**the, "state": state, "detail": detail,
-                                            "ended_at": ended, "attempts": old.attempts + again})
-        event = STEP_EVENTS.get(step)
-        if state == "running" and event is not None and row.kind == "replicate":
-            queue.move(change, str(row.rule), event)
-        change.notify(task_topic(row.id))
-
-    def _log(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        if body["level"] not in {"info", "warning", "error"}:
-            raise ValueError(body["level"])
-        replace(change, now=at).log(str(body["level"]), str(body["code"]), dict(body["fields"]),
-                                    rule=row.rule, task=row.id, platform=row.platform)
-        change.notify(task_topic(row.id))
-
-    def _pause(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
-        if row.kind in SIDE:        # the rule shows the pause of its run; the log has this one
-            return
-        r, reason = schema.rule, body["reason"]
-        if reason is not None:
-            reason = {"code": str(reason["code"]), "fields": dict(reason["fields"])}
-        if row.rule is not None:
-            change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(pause=reason))
-            change.notify(rule_topic(row.rule))
-
-    def _adopt(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        catalogue.adopt(change, str(row.rule), body["points"], at)
-
-    def _failover(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
-        r = schema.rule
-        number = None if body["number"] is None else int(body["number"])
-        if row.kind not in {"failover", "undo"}:    # a permanent one ends with its task
-            raise Refused("task.no-failover", task=row.id, kind=row.kind)
-        change.conn.execute(sa.update(r).where(r.c.id == row.rule).values(
-            failover_point=number, failover_detail=dict(body["detail"]) if number else None))
-        change.notify(rule_topic(str(row.rule)))
-
-    def _scrubbed(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        found = [decode(Scrubbed, point) for point in body["points"]]
-        marks.scrubbed(change, row, found, int(body["newest"]), at)
-
-    def _mended(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        marks.mended(change, row, int(body["number"]), body["damage"], at)
-
-    def _inventory(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        if row.platform is None:
-            return
-        for replica in body.get("replicas") or ():
-            rebuild.adopt(change, row, decode(FoundReplica, replica))
-        if "power" in body:
-            source_watch.seen(change, row.platform, body["power"], at)
-        values: dict[str, Any] = {}
-        if body.get("connection") is not None:
-            connection = decode(ConnectionReport, body["connection"])
-            values |= _connection_values(connection, change.now)
-            values |= identified(change, row.platform, connection.host_id)
-        if body.get("places") is not None:
-            values["places"] = [encode(decode(Place, p)) for p in body["places"]]
-        if body.get("vms") is not None:
-            vms = [decode(VmSummary, v) for v in body["vms"]]
-            values["refreshed_at"] = change.now
-            _replace_vms(change, row.platform, vms)
-        if values:
-            change.conn.execute(sa.update(schema.platform)
-                                .where(schema.platform.c.id == row.platform).values(**values))
-
-    def _finish(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        t = schema.task
-        outcome, error = body["outcome"], body["error"]
-        if outcome not in {"ok", "warning", "failed", "stopped"}:
-            raise ValueError(outcome)
-        last = self._progress.drop(row.id)
-        if last is not None:
-            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(progress=last))
-        then = replace(change, now=at)
-        if error is not None:
-            then.log("error", str(error.get("code", "task.failed")),
-                     dict(error.get("fields") or {}), rule=row.rule, task=row.id,
-                     platform=row.platform)
-        then.log("warning" if outcome == "warning" else "info", "task.ended",
-                 {"outcome": outcome}, rule=row.rule, task=row.id, platform=row.platform)
-        ends.end(change, row, outcome, error=error,
-                  figures=dict(body["figures"]))
-        if at < change.now:         # it was told later than it happened
-            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(ended_at=at))
-        if row.platform is not None:
-            self._settle_platform(change, row, outcome, error)
-        change.notify(machine_topic(self.machine))
-        self._live -= {row.id}
-        self._offered.discard(row.id)
-
-    def _settle_platform(self, change: Change, row: Record, outcome: Outcome,
-                         error: dict[str, Any] | None) -> None:
-        p = schema.platform
-        good = outcome in {"ok", "warning"}
-        if good:
-            # A connection that was reported has set the state; a good end alone is less.
-            change.conn.execute(sa.update(p).where(
-                p.c.id == row.platform, p.c.state == "unchecked").values(state="ok"))
-        elif outcome == "failed":
-            change.conn.execute(sa.update(p).where(p.c.id == row.platform)
-                                .values(state="failed", error=error))
-        platform = change.conn.execute(sa.select(p).where(p.c.id == row.platform)).one()
-        if (good and row.kind == "check" and row.arguments.get("refresh")
-                and platform.state == "ok" and platform.refreshed_at is None):
-            queue.enqueue(change, "refresh", SERVICE,
-                          machine=row.machine, platform=row.platform, trigger="service")
-
-    # --- common --------------------------------------------------------------------------------
-
-    def _row(self, conn: Connection, task_id: int) -> Record | None:
-        """The task when it is this machine's and of its rule's epoch."""
-        row = conn.execute(sql.TASK, {"b_task": task_id}).one_or_none()
-        mine = row is not None and row.machine == self.machine and (
-            row.rule is None or row.epoch == row.rule_epoch)
-        return row if mine else None
-
-    def _checked(self, conn: Connection, task: int, epoch: int,
-                 ended_too: bool = False) -> Record | None:
-        """The live task's row, None when it has ended. Raises Fenced when it is not this
-        machine's (any more)."""
-        row = self._row(conn, task)
-        if row is None or row.epoch != epoch:
-            raise Fenced("task.fenced", task=task, epoch=epoch)
-        return row if ended_too or row.state in queue.LIVE else None
+def _unverified(platform: Record) -> Retry:
+    return Retry("platform.unverified", name=platform.name)
 
 
 def _limits(row: Record) -> Limits:
@@ -444,36 +316,3 @@ def _task(row: Record) -> Task:
                 # perhaps dispatched by an earlier version
         rule=None if row.settings is None else decode_known(RuleSettings, row.settings),
                 platform=row.platform, point=row.point, arguments=row.arguments)
-
-
-def _connection_values(connection: ConnectionReport, now: float) -> dict[str, Any]:
-    def stored(check: Check) -> dict[str, Any]:
-        return dict(encode(check))
-
-    return {"product": connection.product, "checks": [stored(c) for c in connection.checks],
-              "checked_at": now, "state": "ok" if connection.ok else "failed",
-              "error": None if connection.ok else _fault(connection)}
-
-
-def _fault(connection: ConnectionReport) -> dict[str, Any]:
-    """The first check that failed, as an error."""
-    bad = next((c for c in connection.checks if not c.ok), None)
-    if bad is None or not bad.code:
-        return GiveUp("platform.check-failed", check=bad.name if bad else "connection",
-                      detail=bad.detail if bad else "").as_dict()
-    return GiveUp(bad.code, **({"detail": bad.detail} | bad.fields)).as_dict()
-
-
-def _replace_vms(change: Change, platform: str, vms: list[VmSummary]) -> None:
-    v, r = schema.platform_vm, schema.rule
-    change.conn.execute(sa.delete(v).where(v.c.platform == platform))
-    if vms:
-        change.conn.execute(sa.insert(v), [
-            {"platform": platform, "ref": x.ref, "name": x.name, "power": x.power,
-             "size": x.size, "protectable": x.protectable, "reason": x.reason,
-             "fields": x.fields} for x in vms])
-    # a machine that was renamed: its rule shows the name that it has now
-    name = sa.select(v.c.name).where(v.c.platform == r.c.source,
-                                     v.c.ref == r.c.vm).scalar_subquery()
-    change.conn.execute(sa.update(r).where(r.c.source == platform, r.c.deleted_at.is_(None),
-                                           r.c.vm_name != name).values(vm_name=name))

@@ -37,22 +37,29 @@ BEGUN, QUEUED = _mine(queue.is_begun()), _mine(queue.is_queued()).limit(LONGEST_
 REPORTED = sa.select(schema.machine.c.reported).where(
     schema.machine.c.name == sa.bindparam("machine"))
 _P, _R, _T = schema.platform, schema.rule, schema.task
-PLATFORM = sa.select(_P).where(
-    _P.c.id == sa.bindparam("platform"), _P.c.deleted_at.is_(None), sa.or_(
-        sa.exists().where(_R.c.machine == sa.bindparam("machine"), _R.c.deleted_at.is_(None),
-                          sa.or_(_R.c.source == _P.c.id, _R.c.target == _P.c.id)),
-        sa.exists().where(_T.c.machine == sa.bindparam("machine"), _T.c.platform == _P.c.id,
-                          queue.is_begun())))
-OWNER = sa.select(_R.c.machine).where(_R.c.id == sa.bindparam("rule"), _R.c.deleted_at.is_(None))
+
+_USABLE = sa.or_(_P.c.verified, sa.exists().where(
+    _T.c.platform == _P.c.id, _T.c.state != sa.literal_column("'ended'")))
+"""One that is not verified is for the check that does it."""
+
+
+def _platforms(*task: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Platforms that such a task works with."""
+    return sa.select(_P, _USABLE.label("usable")).where(_P.c.deleted_at.is_(None), sa.or_(
+        _P.c.id.in_(sa.select(_T.c.platform).where(*task)),
+        _P.c.id.in_(sa.select(_T.c.arguments["platform"].as_string()).where(*task)),
+        *(_P.c.id.in_(sa.select(side).join(_T, _T.c.rule == _R.c.id)
+                      .where(_T.c.epoch == _R.c.epoch, *task))
+          for side in (_R.c.source, _R.c.target))))
+
+
+_HERE = (_T.c.machine == sa.bindparam("machine"), queue.is_begun())
+PLATFORMS_OF = _platforms(_T.c.id == sa.bindparam("task"))
+PLATFORM = _platforms(*_HERE).where(_P.c.id == sa.bindparam("platform"))
+HAS_RULE = (sa.select(_T.c.id).join(_R, _R.c.id == _T.c.rule)
+            .where(*_HERE, _T.c.rule == sa.bindparam("rule"), _T.c.epoch == _R.c.epoch))
 SET_REPORTED = sa.update(schema.machine).where(schema.machine.c.name == sa.bindparam("b_machine"))
 TASK = _with_limits(sa.select(schema.task, schema.rule.c.epoch.label("rule_epoch"))).where(
     schema.task.c.id == sa.bindparam("b_task"))
 BEGIN_TASK = sa.update(schema.task).where(schema.task.c.id == sa.bindparam("b_task"),
                                            schema.task.c.state == "dispatched")
-_S = schema.task_step
-_THE_STEP = sa.and_(_S.c.task == sa.bindparam("b_task"), _S.c.name == sa.bindparam("b_name"))
-STEP = sa.select(_S.c.state, _S.c.detail, _S.c.attempts).where(_THE_STEP)
-SET_STEP = sa.update(_S).where(_THE_STEP)
-_OTHERS = _S.alias()
-NEW_STEP = sa.insert(_S).values(position=sa.select(sa.func.count()).select_from(_OTHERS).where(
-    _OTHERS.c.task == sa.bindparam("b_task")).scalar_subquery())

@@ -6,11 +6,12 @@ rebuilt has no marks, and the next scrub finds what is wrong again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..domain.codec import decode
 from ..domain.damage import Damage, size_of, united, without
 from ..store import Record, schema
 from ..workflows.link import Scrubbed
@@ -22,13 +23,14 @@ _MARK = sa.update(_P).where(_P.c.rule == sa.bindparam("b_rule"),
                             _P.c.number == sa.bindparam("b_number"))
 
 
-def scrubbed(change: Change, task: Record, points: Sequence[Scrubbed], newest: int,
-             at: float) -> None:
-    """Mark what was found, and let go of marks of points that are good. Points newer than
-    ``newest`` were published since: they read through what is newly wrong in that one, too."""
+def scrubbed(change: Change, task: Record, body: Mapping[str, Any], at: float) -> None:
+    """Mark what was found (:meth:`.Link.scrubbed`), and let go of marks of points that are good.
+    Points newer than ``newest`` were published since: they read through what is newly wrong in
+    that one, too."""
     rows = {row.number: row for row in change.conn.execute(
         sa.select(_P).where(_P.c.rule == task.rule))}
-    for found in points:
+    newest = int(body["newest"])
+    for found in (decode(Scrubbed, point) for point in body["points"]):
         row = rows.get(found.number)
         if row is None:             # merged since
             continue
@@ -42,13 +44,12 @@ def scrubbed(change: Change, task: Record, points: Sequence[Scrubbed], newest: i
     change.notify(rule_topic(str(task.rule)))
 
 
-def mended(change: Change, task: Record, number: int, damage: Mapping[str, Any],
-           at: float) -> None:
+def mended(change: Change, task: Record, body: Mapping[str, Any], at: float) -> None:
     """The point was made by a run that read this from the source again."""
     row = change.conn.execute(sa.select(_P).where(
-        _P.c.rule == task.rule, _P.c.number == number)).one_or_none()
+        _P.c.rule == task.rule, _P.c.number == int(body["number"]))).one_or_none()
     if row is not None:
-        _set(change, row, without(row.damage or {}, united(dict(damage))), at, task=task.id)
+        _set(change, row, without(row.damage or {}, united(body["damage"])), at, task=task.id)
         change.notify(rule_topic(str(task.rule)))
 
 

@@ -18,6 +18,7 @@ from ..store import Record, schema
 from ..workflows.link import SIDE
 from . import queue
 from .context import Actor, Change, Context
+from .hub import SECRETS, machine_topic
 from .names import check_name, name_key, page, slice_of
 from .views import Page, PlatformView, VmView
 
@@ -179,6 +180,8 @@ class Platforms:
                                   values["name"]) from None
                 change.audit(actor, "platform.edit", row.id, name=row.name,
                              changed=sorted(values.keys() & set(given)))
+            if connects:
+                tell_users(change, row.id)
             task = self._queue(change, actor, "check", platform=row.id, machine=row.machine,
                                arguments={"refresh": True}) if connects else None
             return PlatformView.of(find(change.conn, row.id), task)
@@ -274,6 +277,16 @@ def identified(change: Change, platform: str, found: str) -> dict[str, Any]:
                 savepoint.rollback()
                 change.log("warning", "rule.twice", {"vm": rule.vm}, rule=rule.id)
     return {"host_id": found, "verified": True}
+
+
+def tell_users(change: Change, platform: str) -> None:
+    """Whoever works with the platform asks anew how to reach it before the next connection."""
+    t, r = schema.task, schema.rule
+    machines = change.conn.execute(
+        sa.select(t.c.machine).outerjoin(r, r.c.id == t.c.rule).where(
+            queue.is_begun(), sa.or_(t.c.platform == platform, r.c.source == platform,
+                                     r.c.target == platform)).distinct()).scalars()
+    change.notify(SECRETS, *(machine_topic(m) for m in machines))
 
 
 def _rules(conn: Connection, platform: str) -> list[str]:

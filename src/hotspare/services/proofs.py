@@ -17,7 +17,7 @@ from ..domain.errors import GiveUp, HotspareError, Refused
 from ..domain.rule_states import RuleState
 from ..domain.schedule import Schedule, next_run
 from ..store import Record, schema
-from . import queue
+from . import queue, tests
 from .context import SERVICE, Actor, Change, Context
 from .hub import SCHEDULE
 from .names import check_name, name_key, page, slice_of
@@ -31,7 +31,7 @@ _BATCH: Final = 50              # rules of a schedule in one transaction
 _S, _R = schema.proof_schedule, schema.rule
 
 Begin = Callable[[Change, Record, Actor, str, bool], int]
-"""Queue the proof of a rule's points (all of them, or the newest) for a trigger, undispatched."""
+"""Queue the proof of a rule's points (all of them, or the newest: a test is of the newest)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,11 @@ def provable(conn: Connection, rule: Record) -> None:
         raise Refused("rule.no-point", name=rule.name)
 
 
-KINDS: Final[dict[str, Begin]] = {"scrub": begin_scrub}
+def _begin_test(change: Change, rule: Record, actor: Actor, trigger: str, _all: bool) -> int:
+    return tests.begin(change, rule, actor, trigger)
+
+
+KINDS: Final[dict[str, Begin]] = {"scrub": begin_scrub, "test": _begin_test}
 """What can be scheduled."""
 
 

@@ -20,15 +20,18 @@ _MOVE = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"),
                             _R.c.own_state == sa.bindparam("b_own"))
 
 
-def move(change: Change, rule: str, event: Event, **values: Any) -> RuleState:
-    """Advance a rule and set ``values`` with it. Raises IllegalTransition, changing nothing."""
+def move(change: Change, rule: str, *events: Event, **values: Any) -> RuleState:
+    """Advance a rule by one event after the other and set ``values`` with it. Raises
+    IllegalTransition, changing nothing."""
     row = change.conn.execute(_FOUND, {"b_rule": rule}).one()
-    own = RuleState(row.own_state)
+    own = to = RuleState(row.own_state)
     before = RuleState(row.state_before) if row.state_before else None
-    to = advance(own, event, before)
+    for event in events:
+        if event in SAVES_BEFORE:
+            before = to
+            values["state_before"] = before.value
+        to = advance(to, event, before)
     shown = visible(to, row.live, row.busy is not None, row.schedule is not None)
-    if event in SAVES_BEFORE:
-        values["state_before"] = own.value
     if not values and (to, shown.value) == (own, row.state):
         return shown                # one step of a transfer after the other
     landed = change.conn.execute(_MOVE, {

@@ -40,6 +40,10 @@ def _select() -> sa.Select[Any]:
             .outerjoin(g, g.c.id == r.c.group)
             .outerjoin(t, sa.and_(t.c.rule == r.c.id, t.c.state != "ended",
                                   t.c.kind.not_in(SIDE)))
+            .add_columns(*(
+                sa.select(x.c.id).where(x.c.rule == r.c.id, x.c.state != "ended",
+                                        x.c.kind == kind).scalar_subquery().label(f"side_{kind}")
+                for kind, x in ((k, schema.task.alias()) for k in sorted(SIDE))))
             .where(r.c.deleted_at.is_(None)))
 
 
@@ -47,10 +51,6 @@ _SELECT = _select()             # made once: building it costs more than running
 _PHASES = sa.select(schema.task_step.c.task, schema.task_step.c.name).where(
     schema.task_step.c.state == "running",
     schema.task_step.c.task.in_(sa.bindparam("tasks", expanding=True)))
-
-_LOOKED_AT = sa.select(schema.task.c.rule).where(
-    schema.task.c.state != "ended", schema.task.c.kind.in_(SIDE),
-    schema.task.c.rule.in_(sa.bindparam("rules", expanding=True)))
 
 
 def listed(limit: int, cursor: str | None, sort: Sort = "name", **where: Any) -> sa.Select[Any]:
@@ -83,9 +83,8 @@ def views(conn: Connection, rows: Sequence[Record], progress: LiveProgress) -> l
     waits = queue.waits(conn, [r.live_task for r in rows if r.live_state == "queued"])
     begun = [r.live_task for r in rows if r.live_state in queue.BEGUN]
     phases = {r.task: r.name for r in conn.execute(_PHASES, {"tasks": begun})} if begun else {}
-    looked_at = set(conn.execute(_LOOKED_AT, {"rules": [r.id for r in rows]}).scalars())
     return [_view(r, waits.get(r.live_task), phases.get(r.live_task),
-                  _percent(progress.get(r.live_task)), r.id in looked_at) for r in rows]
+                  _percent(progress.get(r.live_task))) for r in rows]
 
 
 def _percent(progress: dict[str, Any] | None) -> float | None:
@@ -95,11 +94,12 @@ def _percent(progress: dict[str, Any] | None) -> float | None:
 
 
 def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
-          percent: float | None, looked_at: bool) -> RuleView:
+          percent: float | None) -> RuleView:
     state = RuleState(row.state)
-    allowed = operations(state, bool(row.points), row.live_kind)
-    if looked_at:                   # they delete what is looked at
-        allowed -= {Operation.DELETE, Operation.PERMANENT}
+    side: dict[str, int] = {
+        kind: task for kind in sorted(SIDE)
+        if (task := getattr(row, f"side_{kind}")) is not None}
+    allowed = operations(state, bool(row.points), row.live_kind, row.failback, side)
     when = None if row.schedule is None else decode(Schedule, row.schedule)
     return RuleView(
         id=row.id, name=row.name, group=row.group, group_name=row.group_name, source=row.source,
@@ -121,7 +121,9 @@ def _view(row: Record, waits: dict[str, Any] | None, phase: str | None,
         source_power=row.source_power, both_run_since=row.both_run_since,
         both_run=None if row.both_run_since is None else explained({
             "code": "rule.both-run", "fields": {"vm": row.vm_name, "name": row.name}}),
+        failback=row.failback, commit_at=row.commit_at,
         last_result=row.last_result, last_error=explained(row.last_error), last_task=row.last_task,
         last_success_at=row.last_success_at, live_task=row.live_task,
+        side_tasks=side,
         waits_for=explained(waits), created_at=row.created_at,
         created_by=row.created_by)

@@ -17,7 +17,7 @@ from ..domain.errors import GiveUp, HotspareError, Refused
 from ..domain.rule_states import Event, Operation, RuleState, refusal
 from ..domain.schedule import next_run
 from ..store import Record, schema
-from . import chains, ends, queue, rpo, rule_views
+from . import chains, ends, failback, queue, rpo, rule_views
 from .context import Actor, Change, Context
 from .faults import Faults
 from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
@@ -65,17 +65,22 @@ class Rules:
                ) -> Page[PointView]:
         """Restore points, newest first."""
         actor.need("viewer")
-        p = schema.restore_point
+        p, t, other = schema.restore_point, schema.proof, schema.proof.alias()
+        last = (sa.select(sa.func.max(other.c.id)).where(
+            other.c.rule == p.c.rule, other.c.point == p.c.number, other.c.kind == "test")
+            .scalar_subquery())
         with self._context.read() as conn:
             rule = find(conn, ref)
             rows = conn.execute(slice_of(
-                sa.select(p).where(p.c.rule == rule.id).order_by(p.c.number.desc()),
-                limit, cursor)).all()
+                sa.select(p, t.c.id.label("test"), t.c.verdict, t.c.at.label("tested_at"))
+                .select_from(p).outerjoin(t, t.c.id == last).where(p.c.rule == rule.id)
+                .order_by(p.c.number.desc()), limit, cursor)).all()
         return page([PointView(number=r.number, taken_at=r.taken_at, consistency=r.consistency,
                                note=r.note, size=r.size, moved=r.moved, task=r.task,
                                epoch=r.epoch, standing=r.number == rule.failover_point,
                                scrubbed_at=r.scrubbed_at, damaged_at=r.damaged_at,
-                               damaged=size_of(r.damage or {}))
+                               damaged=size_of(r.damage or {}),
+                               test=r.test, verdict=r.verdict, tested_at=r.tested_at)
                      for r in rows], limit, cursor)
 
     # --- settings ------------------------------------------------------------------------------
@@ -153,22 +158,23 @@ class Rules:
         actor.need("operator")
         options = {"compare": compare, "repair": repair}
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.START)
+            rule = allowed(change, ref, Operation.START)
             task = begin_run(change, rule, actor, "manual",
                              arguments={k: True for k, wanted in options.items() if wanted})
             change.audit(actor, "rule.start", rule.id, task=task, **options)
             return task
 
     def stop(self, actor: Actor, ref: str) -> RuleView:
-        """End the schedule and the run. A queued run ends with this call, a running one stops
-        at its next safe place and keeps what it has."""
+        """End the schedule and the run, or the bulk phase of a failback. A queued run ends with
+        this call, a running one stops at its next safe place and keeps what it has."""
         actor.need("operator")
         t = schema.task
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.STOP)
-            change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
-                                .values(enabled=False, next_run_at=None, pause=None))
+            rule = allowed(change, ref, Operation.STOP)
             task = live_task(change.conn, rule=rule.id)
+            if task is None or task.kind == "replicate":
+                change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
+                                    .values(enabled=False, next_run_at=None, pause=None))
             if task is None:
                 if RuleState(rule.own_state) is RuleState.IDLE:
                     queue.move(change, rule.id, Event.HALT)
@@ -187,7 +193,7 @@ class Rules:
         forget the rule. Returns the task; the rule is gone when that has ended well."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.DELETE)
+            rule = allowed(change, ref, Operation.DELETE)
             if delete_replica is None:
                 delete_replica = rule.delete_replica
             if rule.own_state == RuleState.PERMANENT_FAILOVER.value:
@@ -206,7 +212,7 @@ class Rules:
         network cards ``unplugged``, or two machines of one address allowed. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.FAILOVER)
+            rule = allowed(change, ref, Operation.FAILOVER)
             task = self._fail_over(change, actor, rule, point, damaged, unplugged=unplugged,
                                    allow_duplicate_mac=allow_duplicate_mac)
             change.audit(actor, "rule.failover", rule.id, task=task, point=point,
@@ -220,7 +226,7 @@ class Rules:
         lost. Returns the first of its tasks."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.PLANNED)
+            rule = allowed(change, ref, Operation.PLANNED)
             task = chains.begin_planned(change, rule, actor,
                                         {"grace_s": grace_s, "power_off": power_off})
             change.audit(actor, "rule.planned-failover", rule.id, task=task, power_off=power_off)
@@ -236,7 +242,7 @@ class Rules:
         """Throw the replica's own writes away and go back to replicating. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.UNDO)
+            rule = allowed(change, ref, Operation.UNDO)
             queue.move(change, rule.id, Event.UNDO)
             task = self._queue(change, "undo", actor, rule, point=rule.failover_point)
             change.audit(actor, "rule.undo", rule.id, task=task)
@@ -249,7 +255,7 @@ class Rules:
         Returns the first task."""
         actor.need("operator")
         with self._context.change() as change:
-            rule = _allowed(change, ref, Operation.PERMANENT)
+            rule = allowed(change, ref, Operation.PERMANENT)
             if confirm.strip() != rule.vm_name:
                 raise Refused("rule.confirm", vm=rule.vm_name, name=rule.name)
             if RuleState(rule.own_state) is RuleState.TEMPORARY_FAILOVER:
@@ -260,6 +266,62 @@ class Rules:
             else:
                 task = self._fail_over(change, actor, rule, point, damaged, permanent=True)
             change.audit(actor, "rule.permanent", rule.id, task=task, point=point)
+            return task
+
+    def failback(self, actor: Actor, ref: str, *, shut_down: bool = False, grace_s: float = 300,
+                 power_off: bool = False, leave_disks: bool = False,
+                 place: failback.NewHome | None = None) -> int:
+        """Copy what differs back into the source's disks while the replica runs; repeatable. The
+        source has to be off; ``shut_down`` does that through its guest (``power_off``: cut its
+        power after ``grace_s`` seconds). ``leave_disks``: disks that only one of them has stay
+        as they are. ``place``: into a machine that is made there. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.FAILBACK)
+            task = failback.begin_bulk(change, rule, actor, {
+                "shut_down": shut_down, "grace_s": grace_s, "power_off": power_off,
+                "leave_disks": leave_disks}, place)
+            change.audit(actor, "rule.failback", rule.id, task=task, shut_down=shut_down,
+                         power_off=power_off, leave_disks=leave_disks,
+                         place=None if place is None else place.platform)
+            return task
+
+    def switch_back(self, actor: Actor, ref: str, *, grace_s: float = 300,
+                    power_off: bool = False, leave_disks: bool = False,
+                    commit_after_s: float | None = None) -> int:
+        """Shut the replica down (``power_off``: cut its power after ``grace_s`` seconds), copy
+        the rest, start the source. It commits itself after ``commit_after_s`` seconds; None: by
+        hand only. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.SWITCH_BACK)
+            task = failback.begin_switch(change, rule, actor, {
+                "grace_s": grace_s, "power_off": power_off, "leave_disks": leave_disks,
+                "commit_after_s": commit_after_s})
+            change.audit(actor, "rule.switch-back", rule.id, task=task, power_off=power_off,
+                         commit_after_s=commit_after_s)
+            return task
+
+    def commit_failback(self, actor: Actor, ref: str) -> int:
+        """Replication goes on from the source; there is no undo any more. Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.COMMIT_FAILBACK)
+            task = failback.begin_commit(change, rule, actor)
+            change.audit(actor, "rule.commit-failback", rule.id, task=task)
+            return task
+
+    def undo_failback(self, actor: Actor, ref: str, confirm: str = "") -> int:
+        """The source becomes what it was before and goes off, the replica goes on. What the
+        source wrote since the switch is lost, so ``confirm`` has to name the machine then.
+        Returns the task."""
+        actor.need("operator")
+        with self._context.change() as change:
+            rule = allowed(change, ref, Operation.UNDO_FAILBACK)
+            if (rule.failback or {}).get("switched") and confirm.strip() != rule.vm_name:
+                raise Refused("failback.confirm-undo", vm=rule.vm_name, name=rule.name)
+            task = failback.begin_undo(change, rule, actor, {})
+            change.audit(actor, "rule.undo-failback", rule.id, task=task)
             return task
 
     def act(self, actor: Actor, action: Literal["start", "stop", "delete"], refs: Sequence[str],
@@ -398,17 +460,17 @@ def find(conn: Connection, ref: str) -> Record:
     return row
 
 
-def _allowed(change: Change, ref: str, operation: Operation) -> Record:
+def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
     task = live_task(change.conn, rule=rule.id)
-    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None)
+    side = side_tasks(change.conn, rule.id)
+    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
+                   rule.failback, [x.kind for x in side])
     if code is not None:
+        task = task or (side[0] if side else None)
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
-                      operation=operation.value, kind=task.kind if task else "",
+                      operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
-    if operation in {Operation.DELETE, Operation.PERMANENT}:    # they delete what is looked at
-        for side in side_tasks(change.conn, rule.id):
-            raise Refused("rule.looked-at", name=rule.name, kind=side.kind, task=side.id)
     return rule

@@ -13,7 +13,7 @@ from ..domain.bandwidth import Bandwidth, open_from
 from ..domain.errors import HotspareError
 from ..domain.rule_states import RuleState
 from ..store import schema
-from . import queue
+from . import failback, queue
 from .context import SERVICE, Change, Context
 from .hub import SCHEDULE
 from .machines import Machines
@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
 _BATCH: Final = 50              # runs begun in one transaction, which nobody else writes beside
 _RETRY_S: Final = 60.0
-_WATCH_EVERY_S: Final = 0.5     # at most: each end of a run wakes the scheduler
+_WATCH_EVERY_S: Final = 0.5     # at most
+_PAUSE_S: Final = 0.05          # between two looks: each begin and each end of a run wakes it
 
 
 class Scheduler:
@@ -71,20 +72,23 @@ class Scheduler:
             if self._stop.is_set() or self._context.hub.closed:
                 return
             self._context.hub.wait(SCHEDULE, seen, min(max(wait, 0.0), _LONGEST_SLEEP_S))
+            if wait > 0:
+                self._stop.wait(_PAUSE_S)
 
     def run_due(self) -> float | None:
         """Start what is due, a batch at most; returns when the next rule is."""
         due = self._next()
         if due is not None and due <= self._context.clock():
             with self._context.change() as change:
+                failback.commit_due(change)
                 _begin(change)
             due = self._next()
         return due
 
     def _next(self) -> float | None:
         with self._context.read() as conn:
-            due: float | None = conn.execute(_NEXT).scalar()
-        return due
+            times = (conn.execute(_NEXT).scalar(), failback.next_commit(conn))
+        return min((at for at in times if at is not None), default=None)
 
 
 _READY: Final = (

@@ -88,23 +88,20 @@ class Tasks:
                      started_at=x.started_at, ended_at=x.ended_at) for x in steps])
 
     def stop(self, actor: Actor, task: int) -> TaskView:
-        """End a test or a scrub. A queued one ends with this call, a running one within a second;
-        what else a rule does is stopped with the rule."""
+        """End a test or a scrub; every other task is stopped with its rule. One that is queued
+        ends with this call, one that runs removes what it made first."""
         actor.need("operator")
-        t = schema.task
         with self._context.change() as change:
             row = find(change.conn, task)
-            if row.state == "ended":
-                raise Refused("task.has-ended", task=task)
-            if row.kind not in SIDE:
-                raise Refused("task.not-stoppable", task=task, kind=row.kind,
-                              name=row.rule_name or "")
+            if row.kind not in SIDE or row.state == "ended":
+                raise Refused("task.not-stoppable", task=task, kind=row.kind, state=row.state)
             if row.state == "queued":
                 ends.end(change, row, "stopped", error=None, figures={})
             else:
+                t = schema.task
                 change.conn.execute(sa.update(t).where(t.c.id == task).values(stop=True))
                 change.notify(task_topic(task), machine_topic(row.machine))
-            change.audit(actor, "task.stop", str(task), kind=row.kind)
+            change.audit(actor, "task.stop", str(row.rule), task=task, kind=row.kind)
         return self.get(actor, task)
 
     def progress(self, actor: Actor, task: int) -> ProgressView:

@@ -152,6 +152,8 @@ class RuleView:
     full_runs: int                      # unexpected ones in a row
     failover_point: int | None
     failover_detail: dict[str, Any] | None
+    failback: dict[str, Any] | None         # what a failback has come to
+    commit_at: float | None                 # when it commits itself
     source_power: str | None            # while the replica runs: running, paused, off, unknown
     both_run_since: float | None        # the source was seen to run beside the replica
     both_run: dict[str, Any] | None     # code, message, remedy of that
@@ -160,6 +162,7 @@ class RuleView:
     last_task: int | None
     last_success_at: float | None
     live_task: int | None
+    side_tasks: dict[str, int]          # that look at its points, by kind
     waits_for: dict[str, Any] | None    # code, message, remedy, fields of a queued task
     created_at: float
     created_by: str
@@ -274,6 +277,33 @@ class PointView:
     scrubbed_at: float | None       # read again and compared with its digests
     damaged_at: float | None        # found to be wrong
     damaged: int                    # bytes that are; at most
+    test: int | None                # the last test of it
+    verdict: str | None             # that it gave: passed, failed, unproven
+    tested_at: float | None
+
+
+@dataclass(frozen=True)
+class TestCheckView:
+    name: str                       # network, heartbeat, text, screen, ping, tcp-PORT, power
+    state: str                      # passed, failed, skipped
+    asked: bool                     # the verdict needs it
+    code: str
+    message: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TestView:
+    id: int
+    rule: str
+    rule_name: str
+    point: int
+    taken_at: float                 # the point was
+    task: int
+    verdict: str                    # passed, failed, unproven
+    checks: list[TestCheckView]
+    screenshot: bool                # there is one
+    at: float
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,24 @@ proof_schedule = Table(                     # of scrubs and tests
 )
 Index("ix_proof_schedule_next_run_at", proof_schedule.c.next_run_at)
 
+proof = Table(                              # what tests of restore points found
+    "proof", metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("rule", sa.String(8), nullable=False),
+    Column("point", sa.Integer, nullable=False),
+    Column("kind", sa.String(16), nullable=False),       # test, scrub
+    Column("task", Id, nullable=False, unique=True),     # kept when the task is pruned
+    Column("verdict", sa.String(16), nullable=False),    # passed, failed, unproven
+    Column("checks", sa.JSON, nullable=False),           # of domain.proof.Check
+    Column("screenshot", sa.LargeBinary),   # PNG
+    Column("at", Time, nullable=False),
+    sa.ForeignKeyConstraint(["rule", "point"], ["restore_point.rule", "restore_point.number"],
+                            ondelete="CASCADE"),
+    sqlite_autoincrement=True,
+)
+Index("ix_proof_rule", proof.c.rule, proof.c.id)
+Index("ix_proof_point", proof.c.rule, proof.c.point, proof.c.id)
+
 log = Table(
     "log", metadata,
     Column("id", Id, primary_key=True, autoincrement=True),

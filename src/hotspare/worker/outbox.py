@@ -65,6 +65,10 @@ class Outbox:
                 found.append(Call(seq, call, task, epoch, at, json.loads(body)))
         return tuple(found)
 
+    def empty(self) -> bool:
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM report LIMIT 1").fetchone() is None
+
     def arrived(self, seq: int) -> None:
         """The server has everything up to ``seq``; later numbers are higher than that.
 

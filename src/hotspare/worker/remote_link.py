@@ -12,15 +12,16 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from .. import __version__
 from ..domain.codec import decode_known, encode
-from ..domain.errors import GiveUp, HotspareError, OutOfSpace
+from ..domain.errors import GiveUp, HotspareError, OutOfSpace, Retry
 from ..domain.limits import Configured
 from ..domain.lineage import Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..workflows.bench import Closing
 from ..workflows.link import Limits, Outcome, Progress, Scrubbed, Task
@@ -34,15 +35,15 @@ from ..workflows.wire import (
     Sync,
     Synced,
     overview,
+    proof_body,
 )
 from .clock import Clock, uptime
-from .https import Away, Server
+from .https import Server
 from .instance import Instance
 from .outbox import Outbox
+from .vault import Vault
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 POLL_S = 10.0
 """Longest silence of a machine that is well; it counts as lost after more than two of them."""
@@ -60,6 +61,9 @@ _UNREADABLE = frozenset({"input.invalid", "input.too-large", "store.value"})
 TWICE_S = 40.0
 """How long a process that has not been in contact waits for the machine that it may be a copy of
 to fall silent; longer than the server takes to believe it."""
+
+
+_HEARD_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,6 @@ class RemoteLink:
         self._progress: dict[int, Progress] = {}
         self._unsent: set[int] = set()
         self._steps: dict[int, str] = {}
-        self._access: dict[str, PlatformAccess] = {}
-        self._keys: dict[str, bytes] = {}
         self._clock = Clock()
         self._busy: dict[str, Any] | None = None
         self._contact: float | None = None      # when the server last answered
@@ -102,6 +104,7 @@ class RemoteLink:
         self._waiting = True                    # reports, perhaps of an earlier process
         self._alone = False                     # one report at a time: one of them is unreadable
         self._closing = threading.Event()
+        self._vault = Vault(server, self._closing)
         self._on_refused = on_refused
         self.refused: HotspareError | None = None
 
@@ -150,38 +153,18 @@ class RemoteLink:
             return Limits(stop=self._synced is not None)
 
     def access(self, platform: str) -> PlatformAccess:
-        def ask() -> PlatformAccess:
-            return decode_known(PlatformAccess, self._server.get(f"/platforms/{platform}/access"))
+        with self._news:
+            tasks = [x.task for x in self._live.values()]
+            stamp = None if self._away or self._synced is None else self._synced.stamp
+        return self._vault.access(platform, tasks, stamp)
 
-        return self._secret(self._access, platform, ask, fresh=True)
+    def rule_key(self, rule: str) -> bytes:
+        with self._news:
+            tasks = [x.task for x in self._live.values()]
+        return self._vault.key(rule, tasks)
 
     def busy(self, why: dict[str, Any] | None) -> None:
         self._busy = why                        # told with the next long poll
-
-    def rule_key(self, rule: str) -> bytes:
-        return self._secret(self._keys, rule, lambda: bytes.fromhex(
-            self._server.get(f"/rules/{rule}/key")["key"]), fresh=False)
-
-    def _secret(self, known: dict[str, T], name: str, ask: Callable[[], T], *, fresh: bool) -> T:
-        """In memory only. While the server is away, what was known stays good."""
-        pause = 0.5
-        while True:
-            with self._news:
-                have = known.get(name)
-                if have is not None and (self._away or not fresh):
-                    return have
-            try:
-                found = ask()
-            except Away:
-                if have is not None:
-                    return have
-                if self._closing.wait(pause):
-                    raise Closing from None
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                continue
-            with self._news:
-                known[name] = found
-            return found
 
     def foreign(self, rules: list[str]) -> list[str]:
         """Those of ``rules`` that are another machine's. Raises Away."""
@@ -219,6 +202,26 @@ class RemoteLink:
 
     def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
         self._report("mended", task, {"number": number, "damage": damage})
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        self._report("proof", task, proof_body(verdict, checks, screenshot))
+
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        self._report("failback", task, {"detail": detail})
+        # The server has to know before the source is touched: if this machine is lost then, its
+        # successor finds by that what was put aside.
+        if not self._heard(_HEARD_S):
+            raise Retry("link.unheard", after_s=5)
+
+    def _heard(self, wait_s: float) -> bool:
+        """Wait until the server has all that was reported."""
+        end = time.monotonic() + wait_s
+        while not self._outbox.empty():
+            if self._closing.wait(0.02):
+                raise Closing
+            if time.monotonic() > end:
+                return False
+        return True
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         self._report("inventory", task, report)
@@ -313,13 +316,9 @@ class RemoteLink:
             self._finished &= listed | self._outbox.finished()
             self._offered &= listed
             self._live = live
-            rules = {x.task.rule.id: x.task.rule for x in live.values() if x.task.rule}
-            used = {x.task.platform for x in live.values()} | {
-                p for rule in rules.values() for p in (rule.source, rule.target)}
             _keep(self._steps, live)
             _keep(self._progress, live)
-            _keep(self._keys, rules)
-            _keep(self._access, used)
+            self._vault.keep([x.task for x in live.values()])
             self._news.notify_all()
 
     def _lose_contact(self, error: Exception) -> None:

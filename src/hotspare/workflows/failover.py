@@ -28,7 +28,7 @@ def _look_at_source(bench: Bench, context: Json) -> None:
     """Two machines with the same addresses on one network harm both: only if it is wanted."""
     arguments = bench.task.arguments
     wanted = arguments.get("allow_duplicate_mac") or arguments.get("unplugged")
-    doubles = shared_nics(_point(bench).vm.nics, bench.rule.networks)
+    doubles = shared_nics(usable_point(bench).vm.nics, bench.rule.networks)
     power = power_of_source(bench)
     if power in {"running", "paused"} and doubles and not wanted:
         raise Refused("failover.source-runs", vm=bench.rule.vm, name=bench.rule.name,
@@ -37,7 +37,8 @@ def _look_at_source(bench: Bench, context: Json) -> None:
     context["source"] = power
 
 
-def _point(bench: Bench) -> Manifest:
+def usable_point(bench: Bench) -> Manifest:
+    """The task's restore point, as it is at the target. Raises Refused ``point.not-usable``."""
     lineage = bench.target.target(bench.key).lineage(replica_of(bench))
     for point in lineage.usable:
         if point.number == bench.task.point:
@@ -46,7 +47,7 @@ def _point(bench: Bench) -> Manifest:
 
 
 def _start(bench: Bench, context: Json) -> None:
-    number = _point(bench).number
+    number = usable_point(bench).number
     replica = replica_of(bench)
     began = time.monotonic()
     intent = Intent(bench.rule.id, bench.task.epoch, bench.task.id)

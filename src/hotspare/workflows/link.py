@@ -7,11 +7,13 @@ calls are direct; on a fleet the same calls go over HTTPS. Nothing here carries 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.lineage import Lineage, Manifest
+from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
 TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "failback",
@@ -56,6 +58,13 @@ class Task:
     platform: str | None = None     # for refresh and check
     point: int | None = None        # for failover
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def platforms(self) -> frozenset[str]:
+        """Those that it works with."""
+        rule = () if self.rule is None else (self.rule.source, self.rule.target)
+        more = (self.platform, self.arguments.get("platform"))
+        return frozenset((*rule, *(p for p in more if p is not None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +117,12 @@ class Link(Protocol):
         """The task again, after a restart; None when it is no longer ours (ended, epoch gone)."""
         ...
 
-    def access(self, platform: str) -> PlatformAccess: ...
+    def access(self, platform: str) -> PlatformAccess:
+        """As it is now, of a platform that a live task of this machine works with."""
+        ...
 
     def rule_key(self, rule: str) -> bytes:
-        """32 bytes, the rule's own, derived from a key outside the database."""
+        """32 bytes, the own of a live task's rule, derived from a key outside the database."""
         ...
 
     def limits(self, task: Task) -> Limits: ...
@@ -155,6 +166,18 @@ class Link(Protocol):
     def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
         """Point ``number`` holds this anew from the source, whatever was wrong in the one before.
         Idempotent."""
+        ...
+
+    def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
+              screenshot: bytes | None) -> None:
+        """What the test of point ``task.point`` found, with a PNG of at most LARGEST_SCREENSHOT
+        bytes. Idempotent: one for each task."""
+        ...
+
+    def failback(self, task: Task, detail: dict[str, Any] | None) -> None:
+        """What the rule's failback has come to; None: nothing of it is left. Kept, and given to
+        its next tasks as the argument ``failback``. The server has it on return: Retry
+        ``link.unheard`` when it does not answer. Idempotent."""
         ...
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from ..faultpoints import fault_point
 from ..platforms.port import Running
 from .bench import Bench
 from .failover import replica_of
+from .rehearse import clear_tests
 from .remove import clean_source, cleaned, leave
 from .steps import Json, Step, Workflow
 
@@ -44,6 +45,7 @@ def _clean_source(bench: Bench, context: Json) -> None:
 
 def _clean_target(bench: Bench, context: Json) -> None:
     def clean() -> None:
+        clear_tests(bench)
         left = bench.target.target(bench.key).remove_replica(replica_of(bench))
         bench.say("permanent.points-deleted", count=len(left))
 

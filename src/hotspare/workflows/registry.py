@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from . import (
+    failback,
+    failback_undo,
     failover,
     inventory,
     permanent,
     rebuild,
+    rehearse,
     remove,
     replicate,
     scrub,
@@ -23,6 +26,11 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
     "scrub": scrub.WORKFLOW,
+    "test": rehearse.WORKFLOW,
+    "failback": failback.BULK,
+    "switch-back": failback.SWITCH,
+    "commit-failback": failback.COMMIT,
+    "undo-failback": failback_undo.WORKFLOW,
     "remove": remove.WORKFLOW,
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ..domain.errors import GiveUp, HotspareError, Stopped
 from .bench import Bench
 from .failover import replica_of
+from .rehearse import clear_tests
 from .steps import Json, Step, Workflow
 
 
@@ -34,6 +35,7 @@ def _target(bench: Bench, context: Json) -> None:
     def clean() -> None:
         target = bench.target.target(bench.key)
         target.fence(replica_of(bench), bench.task.epoch)
+        clear_tests(bench)
         if bench.task.arguments.get("delete_replica"):
             left = target.remove_replica(replica_of(bench))
             bench.say("remove.replica-deleted", count=len(left))

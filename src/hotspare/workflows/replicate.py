@@ -15,10 +15,11 @@ from ..domain.machine import DiskSpec
 from ..domain.retention import point_to_retire
 from ..faultpoints import fault_point
 from ..platforms.port import Intent, PointInTime, ReplicaSpec, Session, Source, Target
-from . import run_state, temp_dir, transfer
+from . import home, run_state, temp_dir, transfer
 from .bench import Bench
 from .failover import replica_of
 from .link import Scrubbed
+from .rehearse import clear_tests
 from .run_state import RunState
 from .steps import Json, Step, Workflow
 
@@ -67,10 +68,12 @@ def _configure(bench: Bench, context: Json) -> None:
         state = None
     if state is None:
         head = lineage.head
-        token = head.tracking if head is not None else None
+        number = head.number if head is not None else None
+        back = home.load(bench.folder, number)
+        token = back.token if back is not None else head.tracking if head is not None else None
         state = RunState(rule=bench.rule.id, task=bench.task.id, epoch=bench.task.epoch,
-                         base=head.number if head is not None else None,
-                         base_token=token, pass_token=token, compare=_asked(bench, "compare"),
+                         base=number, base_token=token, pass_token=token, home=back is not None,
+                         compare=_asked(bench, "compare"),
                          damage=bench.rule.damage if head is not None else {})
         # Cleaning up before each run keeps a stale state from turning every run into a full copy.
         _sweep_source(bench, lineage, state)
@@ -142,6 +145,7 @@ def _adopt(bench: Bench, context: Json) -> None:
         _sweep_source(bench, lineage, None)
     fault_point("replicate.after-commit")
     run_state.forget(bench.folder)
+    home.forget(bench.folder)
     bench.clear()
     bench.say("replicate.published", point=context.get("point"))
 
@@ -201,6 +205,7 @@ def _sweep(bench: Bench, _context: Json) -> None:
         run_state.forget_passes(bench.folder)
     _sweep_source(bench, lineage, state)
     _target(bench).sweep(replica_of(bench), list(state.intents) if state else [])
+    clear_tests(bench)
 
 
 def _clean_up(bench: Bench, context: Json) -> None:

@@ -34,6 +34,7 @@ class RunState:
     pass_token: dict[str, Any] | None = None   # what this instant's changes count from
     done: tuple[int, ...] = ()      # earlier instants whose completed parts are kept
     planned: bool = False           # this instant's plans are complete
+    home: bool = False              # with what a failback has noted (:mod:`.home`)
     compare: bool = False           # all of it is read and compared, whatever is tracked
     damage: dict[str, Any] = field(default_factory=dict)
     """What is wrong in the base (:mod:`..domain.damage`) and is sent, whether it changed or not."""

@@ -29,7 +29,7 @@ from ..domain.extents import Extent, union
 from ..domain.lineage import DiskPoint, Lineage, Manifest
 from ..faultpoints import fault_point
 from ..platforms.port import Export, NbdEndpoint
-from . import known, temp_dir
+from . import held, temp_dir
 from .bench import Bench
 from .failover import replica_of
 from .link import Scrubbed
@@ -108,7 +108,7 @@ def _read_disk(bench: Bench, position: _Position, number: int, disk: DiskPoint, 
         extents: Iterable[Extent] = (Extent(0, disk.size),)
         if not whole:
             extents = _overwritten(bench, number, disk, stack)
-        expected = stack.enter_context(known.layers(
+        expected = stack.enter_context(held.layers(
             bench, _folder(bench), manifest, disk.id, disk.size))
         reader = stack.enter_context(_Reader(bench, number))
         for stretch in _stretches(extents, position.offset):
@@ -156,7 +156,7 @@ def _damage_in(bench: Bench, manifest: Manifest, wrong: Damage) -> Damage:
             extents = list(extents_of(wrong, disk.id))
             if not extents:
                 continue
-            with known.layers(bench, _folder(bench), manifest, disk.id, disk.size) as expected:
+            with held.layers(bench, _folder(bench), manifest, disk.id, disk.size) as expected:
                 try:
                     damage[disk.id] = _verify(bench, reader.export(disk.id), expected, disk.id,
                                               extents, meter).mismatches
@@ -242,7 +242,7 @@ def _overwritten(bench: Bench, number: int, disk: DiskPoint,
     successor = _lineage(bench).successor(number)
     if successor is None or successor.disk(disk.id) is None:
         return (Extent(0, disk.size),)
-    tables = [stack.enter_context(known.table(bench, _folder(bench), blob.name))
+    tables = [stack.enter_context(held.table(bench, _folder(bench), blob.name))
               for blob in successor.digests]
     sections = [(t, t.section(disk.id)) for t in tables]
     if any(s is not None and s.fresh for _, s in sections):

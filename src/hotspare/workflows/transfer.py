@@ -6,7 +6,7 @@ Files in the rule's folder, one set a disk and instant: ``vda.i1.plan`` (the cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,10 @@ from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold
 from ..dataplane.verify import verify_disk
 from ..domain.damage import Damage, damage_of, extents_of
 from ..domain.errors import InstantLost, TrackingUnusable
-from ..domain.extents import subtract, total, union
+from ..domain.extents import Again, Extent, subtract, total, union
 from ..domain.lineage import Lineage, Manifest
 from ..platforms.port import Changes, PointDisk, PointInTime, Session, Target, Unknown
-from . import known
+from . import held, home
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
@@ -55,6 +55,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
     previous = list(_passes(bench, state, spec.id, stack, state.done))
     wrong = list(extents_of(state.damage, spec.id))
     changes = disk.changes if bench.rule.fast_transfer else Unknown("tracking.off")
+    if state.home and not home.is_noted(bench.folder, spec.id):
+        changes = Unknown("tracking.broken")    # no disk of the replica
     if state.compare and below is not None:
         _note_tracked(bench, state, disk, changes)
         changes = Unknown("compare.asked")
@@ -65,7 +67,7 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 bench.say("replicate.compare",
                           "info" if changes.reason in _ALWAYS else "warning",
                           disk=spec.id, reason=changes.reason)
-            expected = stack.enter_context(known.layers(
+            expected = stack.enter_context(held.layers(
                 bench, bench.folder, base if below is not None else None, spec.id, spec.size))
             expected.forget(wrong)
             for plan, journal in previous:
@@ -76,7 +78,9 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 pass_id=_pass_id(state, spec.id, spec.size), export=disk.export,
                 changes=changes, control=_control(bench, None), fresh=below is None,
                 target_zero=below is None and not previous and not session.resumed,
-                previous=previous, expected=expected, also=() if previous else wrong,
+                previous=previous, expected=expected,
+                also=Again(lambda: union(_noted(bench, state, disk),
+                                         () if previous else wrong)),
                 base_size=below.size if below is not None and below.size != spec.size else None)
             named = plan.totals.data + plan.totals.zero
             bench.count(bytes_queried=spec.size if isinstance(changes, Unknown) else named)
@@ -116,6 +120,11 @@ def missed(bench: Bench, state: RunState, disk: str) -> int | None:
         return total(subtract(sent, union(plan.extents(), extents_of(state.damage, disk))))
 
 
+def _noted(bench: Bench, state: RunState, disk: PointDisk) -> Iterable[Extent]:
+    """What a failback has noted of the disk."""
+    return home.noted(bench.folder, disk.spec.id, disk.spec.size) if state.home else ()
+
+
 def planned_bytes(bench: Bench, state: RunState) -> int:
     """Bytes that the instant's change lists name."""
     return sum(Plan(path).totals.data for path in bench.folder.glob(f"*.i{state.instant}.plan"))
@@ -142,7 +151,7 @@ def run(bench: Bench, state: RunState, point: PointInTime, session: Session) -> 
                 source=disk.export, target=session.disks[spec.id], plan=plan, journal=journal,
                 key=key, throttles=bench.pace.throttles, transfer_buffer=bench.rule.transfer_buffer,
                 compare_with=compare, tuning=bench.tools.tuning))
-        copy_disks(jobs, _control(bench, point), partial(_count, bench))
+        copy_disks(jobs, _control(bench, point), partial(count, bench))
 
 
 def digest_table(bench: Bench, state: RunState, point: PointInTime) -> Path:
@@ -173,10 +182,16 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
         return None
     path = bench.folder / f"fold-{number}.i0.digests"
     with ExitStack() as stack:
-        opened = [stack.enter_context(known.table(bench, bench.folder, blob.name))
+        opened = [stack.enter_context(held.table(bench, bench.folder, blob.name))
                   for blob in blobs]
         tables.fold(path, opened).close()
     return path
+
+
+def drop_tables(bench: Bench) -> None:
+    """Forget the copies of the target's digest tables."""
+    for path in bench.folder.glob("*.table"):
+        path.unlink(missing_ok=True)
 
 
 def wrong_in(bench: Bench, target: Target, number: int) -> Damage:
@@ -191,7 +206,7 @@ def wrong_in(bench: Bench, target: Target, number: int) -> Damage:
     key, wrong = digest_key(bench.key), {}
     with target.read_point(replica_of(bench), number) as exports:
         for disk in manifest.disks:
-            with known.layers(bench, bench.folder, manifest, disk.id, disk.size) as expected:
+            with held.layers(bench, bench.folder, manifest, disk.id, disk.size) as expected:
                 wrong[disk.id] = verify_disk(
                     exports[disk.id], expected, key, Control(stop=stop), disk=disk.id,
                     directory=bench.folder, throttles=bench.pace.throttles,
@@ -235,7 +250,7 @@ def _expected(bench: Bench, state: RunState, disk: str, size: int) -> Iterator[L
     """What the unpublished state holds: the base's digests overlaid with earlier passes."""
     base = _base(bench, state)
     with ExitStack() as stack:
-        layers = stack.enter_context(known.layers(
+        layers = stack.enter_context(held.layers(
             bench, bench.folder, base if base is not None and base.disk(disk) else None, disk,
             size))
         layers.forget(extents_of(state.damage, disk))
@@ -266,7 +281,7 @@ def _control(bench: Bench, point: PointInTime | None) -> Control:
     return Control(stop=stop, healthy=healthy, progress=progress)
 
 
-def _count(bench: Bench, result: CopyResult) -> None:
+def count(bench: Bench, result: CopyResult) -> None:
     bench.count(bytes_read=result.bytes_read, bytes_moved=result.bytes_written,
                 bytes_zero=result.zero_bytes, compared=result.compared,
                 retries=result.retries + result.reconnects)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ from blake3 import blake3
 
 from ..domain.errors import Refused
 from ..domain.limits import Configured
+from ..domain.proof import Check, Verdict
+from ..platforms.port import PlatformAccess
 from .link import Limits, Progress, Task
 
-PROTOCOL = 1
+PROTOCOL = 2                        # 2: all secrets of a task at once
 OLDEST = max(1, PROTOCOL - 1)
 """The server takes machines of its own protocol and of the one before."""
 
@@ -85,6 +87,18 @@ class Synced:
     pending: tuple[Pending, ...] = ()
     came: float = 0.0               # when the poll came and when it is answered, by the
     answered: float = 0.0           # server's clock: the machine measures its own by these
+    stamp: int = 0                  # of Secrets: those with another one are old
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a task needs and nobody writes down. They are good until a poll tells another stamp,
+    which the server sends at once when the way to a platform was changed."""
+
+    stamp: int
+    platforms: dict[str, PlatformAccess] = field(default_factory=dict)      # by id
+    refused: dict[str, dict[str, Any]] = field(default_factory=dict)        # errors, by id
+    key: str = field(default="", repr=False)        # the rule's, in hex
 
 
 def overview(synced: Synced | None, steps: Mapping[int, str],
@@ -109,11 +123,18 @@ class Call:
     skips. ``at`` is when it happened, by the machine's clock."""
 
     seq: int
-    call: str                       # step, log, pause, adopt, failover, scrubbed, …
+    call: str                       # step, log, pause, adopt, failover, failback, …
     task: int
     epoch: int
     at: float
     body: dict[str, Any] = field(default_factory=dict)
+
+
+def proof_body(verdict: Verdict, checks: Sequence[Check], screenshot: bytes | None
+               ) -> dict[str, Any]:
+    """Body of the call ``proof``."""
+    return {"verdict": verdict, "checks": list(checks), "screenshot":
+            None if screenshot is None else base64.b64encode(screenshot).decode()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ async def report(request: Request) -> Response:
     return _answer(await _few(lambda: link.reported(said)))
 
 
+@router.get("/tasks/{task}/secrets")
+async def secrets(task: int, request: Request) -> Response:
+    return _answer(await _few(lambda: _link(request).secrets(task)))
+
+
 @router.get("/platforms/{platform}/access")
 def access(platform: Named, request: Request) -> Response:
     return _answer(_link(request).access(platform))

@@ -115,6 +115,36 @@ def plug(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
     return Asked(services.source_watch.plug(caller, ref, True))
 
 
+@router.post("/rules/{ref}/failback", operation_id="fail_back", status_code=202)
+def failback(ref: inputs.Ref, body: inputs.Failback, services: Here, caller: Caller) -> Asked:
+    """Copy what differs back into the source's disks while the replica runs; repeatable."""
+    return Asked(services.rules.failback(
+        caller, ref, shut_down=body.shut_down, grace_s=body.grace_s, power_off=body.power_off,
+        leave_disks=body.leave_disks, place=body.to()))
+
+
+@router.post("/rules/{ref}/failback/switch", operation_id="switch_back", status_code=202)
+def switch_back(ref: inputs.Ref, body: inputs.SwitchBack, services: Here,
+                caller: Caller) -> Asked:
+    """Shut the replica down, copy the rest, start the source."""
+    return Asked(services.rules.switch_back(
+        caller, ref, grace_s=body.grace_s, power_off=body.power_off,
+        leave_disks=body.leave_disks, commit_after_s=body.commit_after_s))
+
+
+@router.post("/rules/{ref}/failback/commit", operation_id="commit_failback", status_code=202)
+def commit_failback(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Replication goes on from the source; there is no undo any more."""
+    return Asked(services.rules.commit_failback(caller, ref))
+
+
+@router.post("/rules/{ref}/failback/undo", operation_id="undo_failback", status_code=202)
+def undo_failback(ref: inputs.Ref, body: inputs.UndoFailback, services: Here,
+                  caller: Caller) -> Asked:
+    """The source becomes what it was before and goes off, the replica goes on."""
+    return Asked(services.rules.undo_failback(caller, ref, body.confirm or ""))
+
+
 @router.get("/rules/{ref}/points", operation_id="list_points")
 def points(ref: inputs.Ref, services: Here, caller: Caller, limit: inputs.Limit = 100,
            cursor: inputs.Cursor = None) -> Page[PointView]:

@@ -38,7 +38,7 @@ def get(task: inputs.TaskId, services: Here, caller: Caller) -> TaskView:
 
 @router.post("/tasks/{task}/stop", operation_id="stop_task")
 def stop(task: inputs.TaskId, services: Here, caller: Caller) -> TaskView:
-    """Of a test or a scrub; a run is stopped with its rule."""
+    """Of a test or a scrub; other tasks are stopped with their rule."""
     return services.tasks.stop(caller, task)
 
 

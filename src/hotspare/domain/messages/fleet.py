@@ -70,6 +70,9 @@ TEXTS: dict[str, Text] = {
     "link.too-large": Text(
         "The report {call} has {size} bytes, and the control server takes {largest}.",
         "Does the platform list more machines than one control server is made for?", UNSUPPORTED),
+    "link.unheard": Text(
+        "The control server does not answer, and it has to know of this step before it is taken.",
+        "See to it that this DR machine reaches the control server.", UNREACHABLE),
     "link.call": Text("The report {call} is not known.", "", INPUT),
     "link.report-refused": Text(
         "The control server refused the report {call} of task {task}: {error}"),

@@ -25,6 +25,9 @@ TEXTS: dict[str, Text] = {
         "Is the package apprise installed, and is there memory?", UNREACHABLE),
     # --- events --------------------------------------------------------------------------------
     "rule.run-failed": Text("Task {task} ({kind}) of the rule {rule} failed."),
+    "rule.test-failed": Text(
+        "Restore point {point} of the rule {rule} did not pass its test (task {task}).",
+        "See the test's checks and screenshot: hotspare test list {rule}"),
     "rule.tracking-lied": Text(
         "A compare of the rule {rule} found {size} bytes that changed-block tracking had missed.",
         "See the log of task {task}: hotspare task log {task}"),
@@ -35,6 +38,7 @@ TEXTS: dict[str, Text] = {
     "machine.back": Text("The DR machine {machine} answers again."),
     # --- how they are told ---------------------------------------------------------------------
     "notify.title-run-failed": Text("Run failed"),
+    "notify.title-test-failed": Text("Restore point failed its test"),
     "notify.title-rpo-violated": Text("RPO not kept"),
     "notify.title-unexpected-full": Text("Full copy that was not expected"),
     "notify.title-tracking-lied": Text("Changed-block tracking lied"),

@@ -141,6 +141,16 @@ TEXTS: dict[str, Text] = {
         "Attach its storage as an ordinary disk.", exit=8),
     "disk.no-source": Text(
         "The disk {disk} has no storage.", "Attach its storage or remove the disk.", exit=8),
+    "disk.not-smaller": Text(
+        "The disk {disk} cannot become smaller ({size} bytes) than it was before the failback "
+        "({before}).", exit=4),
+    "disk.read-only": Text(
+        "The disk {disk} is read-only in the machine's configuration, so a failback cannot write "
+        "it: other machines may use it as well.",
+        "If it is the machine's own, take <readonly/> out of its configuration.", exit=8),
+    "disk.resize": Text(
+        "The disk {disk} cannot be made {size} bytes large where it lies: {reason}.",
+        "Give it that size by the means of its storage, and try again.", exit=4),
     "disk.shareable": Text(
         "The disk {disk} is shareable: other machines may write to it at the same moment.",
         "Remove <shareable/> if it belongs to this machine alone.", exit=8),
@@ -154,6 +164,10 @@ TEXTS: dict[str, Text] = {
         "The host cannot read the disk {disk}: {reason}.",
         "See whether its image is there and its storage is mounted."),
     "first-copy": Text("This is the first copy: there is nothing that changes could count from."),
+    "firmware.size": Text(
+        "{vm} has no place for the replica's UEFI variables: they are {size} bytes, its own store "
+        "has {found}.",
+        "Give it firmware of the replica's kind.", exit=8),
     "host.directory": Text(
         "libvirt cannot read the directory {directory} of the host: {reason}.",
         "See whether it is there, and whether libvirt may read it."),
@@ -194,7 +208,7 @@ TEXTS: dict[str, Text] = {
         "Set the connection's option socket_dir to a directory with a shorter path.", exit=2),
     "platform.too-old": Text(
         "The host's software is older than what is needed.",
-        "Upgrade it: libvirt 8.2 and QEMU 6.0 are the oldest that work.", exit=8),
+        "Upgrade it: libvirt 8.2 and QEMU 6.1 are the oldest that work.", exit=8),
     "platform.unreachable": Text(
         "The host cannot be reached: {reason}.",
         "See that it runs, that libvirtd runs there, and that the network lets us through.",
@@ -228,6 +242,9 @@ TEXTS: dict[str, Text] = {
         "Another job runs on {vm} (a backup, a migration, a block job).",
         "Nothing is to be done if it ends; see virsh domjobinfo {vm}."),
     "source.cancelled": Text("Nobody waits for the instant any more."),
+    "source.disk-busy": Text(
+        "Another process on the host has a disk of {vm} open: {reason}.",
+        "End what uses the machine's disks."),
     "source.disks-changed": Text(
         "The disks of {vm} are not those of the instant any more."),
     "source.foreign-job": Text(
@@ -246,6 +263,12 @@ TEXTS: dict[str, Text] = {
         "The backup job {job} does not end.", "See whether the machine's storage hangs."),
     "source.other-base": Text(
         "The instant of {vm} that was found counts its changes from another base."),
+    "source.runs": Text(
+        "{vm} is not off: its disks cannot be written.",
+        "Shut it down first.", exit=4),
+    "source.saved": Text(
+        "{vm} is off with its memory saved, which fits its disks as they are now only.",
+        "Start it and shut it down, or drop its memory (virsh managedsave-remove {vm}).", exit=4),
     "source.scratch-dir": Text(
         "The disk {disk} ({location}) lies in no directory that scratch files could be put in.",
         "Set the connection's option scratch_dir to a directory on the host.", exit=4),
@@ -283,6 +306,11 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "A raw disk has no place for a list of changed blocks, so all its data is compared.",
         "Convert it to qcow2 for faster runs."),
+    "undo.missing": Text(
+        "The failback has an undo disk for each disk, but {file} is missing: what the disk {disk} "
+        "held before is lost, or the disk is new since then.",
+        "Restore that file to undo the failback, or commit the failback; without the new disk it "
+        "goes on."),
     "vm.confidential": Text(
         "{vm} has encrypted memory (SEV), which is not supported.", exit=8),
     "vm.kind": Text("{vm} is no QEMU machine ({kind}).", exit=8),

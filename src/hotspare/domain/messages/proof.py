@@ -21,10 +21,6 @@ TEXTS: dict[str, Text] = {
         "All restore points of {name} are damaged.",
         "Make a new one (hotspare rule start {name}), or take a damaged one with --damaged.",
         STATE),
-    "task.has-ended": Text("Task {task} has ended.", "", STATE),
-    "task.not-stoppable": Text(
-        "A task of kind {kind} is not stopped by its number.",
-        "A run is stopped with its rule: hotspare rule stop RULE", STATE),
     "proof.not-found": Text("There is no proof schedule {name}.", "Run: hotspare proof list",
                             MISSING),
     "proof.exists": Text("There is a proof schedule named {name} already.",

@@ -7,13 +7,16 @@ here touches a checkpoint of another rule or another tool.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import libvirt
 
 from ...domain.errors import Refused
-from ...domain.machine import VmDescription
+from ...domain.machine import DiskSpec, VmDescription
 from ..port import Intent, Token
+from .jobs import checkpoint_xml
 from .liberrors import mapped, translate
 from .xmlsafe import ET, parse
 
@@ -105,6 +108,18 @@ def restore(domain: Any, base: Token) -> bool:
     return True
 
 
+def announce(domain: Any, name: str, disks: Sequence[str]) -> None:
+    """Let libvirt know a checkpoint whose bitmaps are made by somebody else. Idempotent."""
+    if exists(domain, name):
+        return
+    root = parse(checkpoint_xml(name, disks))
+    ET.SubElement(root, "creationTime").text = str(int(time.time()))
+    with mapped(checkpoint=name):
+        root.append(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
+        domain.checkpointCreateXML(ET.tostring(root, encoding="unicode"),
+                                   libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE)
+
+
 def sound(domain: Any, name: str) -> bool:
     """Whether the bitmaps of a checkpoint of a running domain are all there and consistent."""
     checkpoint = _lookup(domain, name)
@@ -117,6 +132,42 @@ def sound(domain: Any, name: str) -> bool:
         if fault.action != "give_up":
             raise fault from error
         return False
+    return True
+
+
+def untold(disk: DiskSpec, base: Token | None) -> str:
+    """Why a disk's changes since ``base`` cannot be told, as far as the token alone says; empty
+    when they may be."""
+    if not disk.tracking:
+        return "tracking.raw"
+    if base is None:
+        return "first-copy"
+    entry = dict(base.get("disks") or {}).get(disk.id)
+    if entry is None:
+        return "tracking.disk-added"
+    if int(entry.get("size", 0)) > disk.size:
+        return "tracking.disk-shrunk"
+    return ""
+
+
+def whole(blocks: Sequence[Mapping[str, Any]], node: str, name: str) -> bool:
+    """Whether the bitmap of checkpoint ``name`` at a block node holds all that was written since.
+
+    ``blocks`` is QEMU's answer to query-named-block-nodes. libvirt (6.7 on) keeps the bitmaps of
+    all checkpoints recording; after an external snapshot each layer has its own part of one, and
+    only libvirt's backup of a running machine puts them together."""
+    def bitmap(block: Mapping[str, Any]) -> Mapping[str, Any]:
+        return next((b for b in block.get("dirty-bitmaps", ()) if b.get("name") == name), {})
+
+    own = next(b for b in blocks if b["node-name"] == node)
+    if not bitmap(own).get("recording") or bitmap(own).get("inconsistent"):
+        return False
+    parts = {b["image"]["filename"] for b in blocks if bitmap(b)}
+    below = own["image"].get("backing-image")
+    while below:
+        if below["filename"] in parts:
+            return False
+        below = below.get("backing-image")
     return True
 
 

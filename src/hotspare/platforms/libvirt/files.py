@@ -16,7 +16,9 @@ import libvirt
 
 from ...domain.errors import GiveUp, HotspareError
 from ..port import Leftover
+from .connection import Connection
 from .liberrors import mapped, translate
+from .volumes import Pool
 from .xmlsafe import escape, parse, text
 
 MAX_DOWNLOAD = 64 * 1024 * 1024
@@ -76,6 +78,15 @@ def _make_pool(conn: Any, directory: str) -> tuple[Any, bool]:
         if fault.action == "give_up":
             raise GiveUp("host.directory", directory=directory, reason=str(error)) from error
         raise fault from error
+
+
+@contextlib.contextmanager
+def in_directory(connection: Connection, path: str) -> Iterator[tuple[Pool, str]]:
+    """The pool that the directory of ``path`` is, made for the moment when there is none, and the
+    file's name in it."""
+    where = PurePosixPath(path)
+    with directory_pool(connection.conn, str(where.parent)) as handle:
+        yield Pool(connection, handle.name()), where.name
 
 
 def space(conn: Any, directory: str) -> Space:

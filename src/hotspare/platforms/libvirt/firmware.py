@@ -20,9 +20,7 @@ def variables(conn: Any, root: ET.Element, *, running: bool) -> bytes | None:
 
     Raises what :func:`download_file` does; for a running domain also that the store is not
     found."""
-    source = root.find("os/nvram/source")   # libvirt 8.5 on: <nvram type='file'><source file=…
-    path = (text(root, "os/nvram") or ("" if source is None else source.get("file", ""))
-            or _planned_path(conn, root))
+    path = store_path(conn, root)
     if not path:
         return None
     try:
@@ -32,6 +30,14 @@ def variables(conn: Any, root: ET.Element, *, running: bool) -> bytes | None:
         if not running and error.code in ("volume.not-found", "host.directory"):
             return None
         raise
+
+
+def store_path(conn: Any, root: ET.Element) -> str:
+    """Where the variable store of a domain lies, whether it is there yet or not; empty when that
+    cannot be told."""
+    source = root.find("os/nvram/source")   # libvirt 8.5 on: <nvram type='file'><source file=…
+    return (text(root, "os/nvram") or ("" if source is None else source.get("file", ""))
+            or _planned_path(conn, root))
 
 
 def _planned_path(conn: Any, root: ET.Element) -> str:

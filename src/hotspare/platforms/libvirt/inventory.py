@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from ...domain.errors import HotspareError
+from ...domain.errors import GiveUp, HotspareError
 from ...domain.machine import Power
 from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
 from . import names
@@ -20,16 +20,29 @@ from .power import power_named
 from .volumes import Pool
 from .xmlsafe import parse, text
 
-LIBVIRT_MIN, QEMU_MIN = (8, 2, 0), (6, 0, 0)
-"""8.2: ``qemu:override``, which the receiver needs. QEMU 6.0: bitmaps of ``block-export-add``."""
+LIBVIRT_MIN, QEMU_MIN = (8, 2, 0), (6, 1, 0)
+"""8.2: ``qemu:override``, which the receiver needs. QEMU 6.1: ``blockdev-reopen``,
+which the undo disk needs."""
 
 FILE_POOLS = {"dir", "fs", "netfs"}
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _OURS = re.compile(r"hs-(rx-|[0-9a-f]{8}-)")
 
 
 def is_ours(name: str) -> bool:
     """Whether a domain's name says that it is a receiver or helper of Hotspare."""
     return _OURS.match(name) is not None
+
+
+def find_machine(connection: Connection, vm: str) -> Any:
+    """The domain by its uuid or name. Raises GiveUp ``vm.not-found``, also for one of ours."""
+    conn = connection.conn
+    with mapped(vm=vm):
+        domain = conn.lookupByUUIDString(vm) if _UUID.match(vm) else conn.lookupByName(vm)
+        name = domain.name()
+    if is_ours(name):
+        raise GiveUp("vm.not-found", vm=vm, reason="a helper of Hotspare")
+    return domain
 
 
 def _version(number: int) -> tuple[int, int, int]:

@@ -67,11 +67,12 @@ def keep(there: Replica, domain: Any, running: Running, off: bool, progress: Pro
     fault_point("keep.after-flush")
 
 
-def files(domain_name: str, mark: Mark, target: str) -> str:
-    """Name of the file that a disk gets. It is the machine's, not ours; the digits keep it from
-    meeting another file, and let a second attempt find what the first one made."""
+def files(domain_name: str, mark: Mark, target: str, suffix: str = "qcow2") -> str:
+    """Name of the file that a disk gets (or, with another suffix, the UEFI variables). It is the
+    machine's, not ours; the digits keep it from meeting another file, and let a second attempt find
+    what the first one made."""
     token = hashlib.sha256(f"{mark.intent} {target}".encode()).hexdigest()[:8]
-    return f"{domain_name}-{target}-{token}.qcow2"
+    return f"{domain_name}-{target}-{token}.{suffix}"
 
 
 def drop_copies(there: Replica, domain: Any) -> None:

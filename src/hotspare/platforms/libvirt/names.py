@@ -8,10 +8,12 @@ Volume names (all in one storage pool, all below ``hs-RULE``):
 ``hs-RULE-NNNNNN-eE-tT.digests``    digest tables of point N (``.nvram``: its UEFI variables)
 ``hs-RULE-NNNNNN-fMMMMMM.digests``  digest tables of point N with those of point M folded in
 ``hs-RULE-DISK-mg-NNNNNN.qcow2``    empty layer of the merge that retires point N
-``hs-RULE-DISK-fo-tT.qcow2``        writes of a failover or test of task T (``…-fo-tT.nvram``)
+``hs-RULE-DISK-fo-tT.qcow2``        writes of the failover of task T (``…-fo-tT.nvram``)
+``hs-RULE-DISK-te-eE-tT.qcow2``     writes of the test of task T (``hs-RULE-te-eE-tT.nvram``)
 =================================== ==========================================================
 
-Point and task are in a name, so no name is ever used for two contents.
+Point and task are in a name, so no name is ever used for two contents. The isolated networks of a
+test are named ``hs-RULE-te-eE-tT-N``.
 """
 
 from __future__ import annotations
@@ -24,19 +26,23 @@ from typing import Literal
 from ...domain.errors import GiveUp
 from ..port import Intent
 
-Kind = Literal["lineage", "data", "digests", "nvram", "merge", "failover", "failover-nvram"]
+Kind = Literal["lineage", "data", "digests", "nvram", "merge", "failover", "failover-nvram",
+               "test", "test-nvram"]
 
 _RULE = re.compile(r"[0-9a-f]{8}")
 _INTENT = re.compile(r"hs-([0-9a-f]{8})-e(\d+)-t(\d+)-i(\d+)")
 _LINEAGE = re.compile(r"hs-([0-9a-f]{8})\.lineage")
+_NETWORK = re.compile(r"hs-([0-9a-f]{8})-te-e(\d+)-t(\d+)-\d+")
 _PLAIN = re.compile(r"[a-z0-9]")
 _TAIL = re.compile(r"""
     \.(?P<lineage>lineage)
   | -(?P<disk>[a-z0-9_]+)-(?:(?P<number>\d{6,})-e(?P<epoch>\d+)-t(?P<task>\d+)
-                            |mg-(?P<merge>\d{6,})|fo-t(?P<standby>\d+))\.qcow2
+                            |mg-(?P<merge>\d{6,})|fo-t(?P<standby>\d+)
+                            |te-e(?P<tepoch>\d+)-t(?P<test>\d+))\.qcow2
   | -(?P<bnumber>\d{6,})-(?:e(?P<bepoch>\d+)-t(?P<btask>\d+)|f(?P<folded>\d{6,}))
      \.(?P<blob>digests|nvram)
   | -fo-t(?P<standby_nvram>\d+)\.nvram
+  | -te-e(?P<nepoch>\d+)-t(?P<test_nvram>\d+)\.nvram
 """, re.VERBOSE)
 
 
@@ -104,6 +110,26 @@ def failover_nvram(rule: str, task: int) -> str:
     return f"hs-{rule}-fo-t{task}.nvram"
 
 
+def test(intent: Intent, disk_id: str) -> str:
+    return (f"hs-{intent.rule}-{disk_part(disk_id)}-te-e{intent.epoch}-t{intent.task}.qcow2")
+
+
+def test_nvram(intent: Intent) -> str:
+    return f"hs-{intent.rule}-te-e{intent.epoch}-t{intent.task}.nvram"
+
+
+def test_network(intent: Intent, index: int) -> str:
+    return f"hs-{intent.rule}-te-e{intent.epoch}-t{intent.task}-{index}"
+
+
+def test_of_network(name: str, rule: str) -> Intent | None:
+    """The test of ``rule`` that network ``name`` was made for; None when it is none of ours."""
+    match = _NETWORK.fullmatch(name)
+    if match is None or match[1] != rule:
+        return None
+    return Intent(rule, int(match[2]), int(match[3]))
+
+
 def checkpoint(rule: str, task: int) -> str:
     """The checkpoint that a failover gets before its first boot, which failback starts from."""
     return f"hs-{rule}-fo-t{task}"
@@ -122,6 +148,11 @@ def read_by(reader: str, rule: str) -> int | None:
     """The number of the point that a reader of the rule was opened on."""
     match = re.fullmatch(rf"hs-rx-{rule}-p(\d+)-[0-9a-f]+", reader)
     return None if match is None else int(match[1])
+
+
+def writer(rule: str) -> str:
+    """The only domain that may hold a source's files open for writing."""
+    return f"hs-rx-wb-{checked_rule(rule)}"
 
 
 def parse(name: str, rule: str) -> VolumeName | None:
@@ -143,6 +174,10 @@ def parse(name: str, rule: str) -> VolumeName | None:
         return VolumeName("failover", task=int(g["standby"]))
     if g["standby_nvram"]:
         return VolumeName("failover-nvram", task=int(g["standby_nvram"]))
+    if g["test"]:
+        return VolumeName("test", epoch=int(g["tepoch"]), task=int(g["test"]))
+    if g["test_nvram"]:
+        return VolumeName("test-nvram", epoch=int(g["nepoch"]), task=int(g["test_nvram"]))
     kind: Kind = "digests" if g["blob"] == "digests" else "nvram"
     return VolumeName(kind, int(g["bnumber"]), int(g["bepoch"] or -1), int(g["btask"] or -1))
 

@@ -21,6 +21,7 @@ from ...domain.errors import GiveUp, HotspareError, InstantLost, Retry
 from ...domain.lineage import Consistency
 from ...domain.machine import VmDescription
 from ..port import Changes, DirtyContext, Intent, Token, Unknown
+from . import checkpoints
 from .connection import Connection, socket_path
 from .domain_read import Layout
 from .jobs import SOCKET_SUFFIX, Tag
@@ -49,9 +50,10 @@ def helpers(conn: Any, rule: str) -> dict[str, Any]:
 
 def destroy(connection: Connection, helper: Any) -> None:
     """End a helper domain. Idempotent."""
-    with contextlib.suppress(HotspareError):
-        connection.qmp(helper, "nbd-server-stop")   # removes the socket; a kill would leave it
-        connection.qmp(helper, "quit")              # and this releases the images at once
+    # the first removes the socket, which a kill would leave; the second releases the images at once
+    for command in ("nbd-server-stop", "quit"):
+        with contextlib.suppress(HotspareError):
+            connection.qmp(helper, command)
     end = time.monotonic() + _QUIT_S
     while time.monotonic() < end and _exists(helper):
         time.sleep(0.02)
@@ -233,46 +235,26 @@ def _letters(number: int) -> str:
     return ("" if number < 26 else chr(ord("a") + number // 26 - 1)) + chr(ord("a") + number % 26)
 
 
-def _nodes(connection: Connection, helper: Any) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Node name and image of each disk's topmost format layer, by alias."""
+def _nodes(connection: Connection, helper: Any) -> dict[str, str]:
+    """Name of each disk's topmost format layer, by alias."""
     found = {}
     for device in connection.qmp(helper, "query-block"):
         inserted = device.get("inserted")
         parts = str(device.get("qdev", "")).split("/")
         alias = next((p for p in parts if p.startswith("ua-hs")), "")
         if inserted and alias:
-            found[alias] = (str(inserted["node-name"]), inserted)
+            found[alias] = str(inserted["node-name"])
     return found
 
 
 def _unsound(connection: Connection, helper: Any, layout: Layout, changes: Mapping[str, Changes],
              checkpoint: str) -> list[str]:
-    """Disks of ``changes`` whose bitmap is missing, inconsistent or not the whole truth."""
+    """Disks of ``changes`` whose bitmap is not the whole truth."""
     nodes = _nodes(connection, helper)
-    bitmaps: dict[str, dict[str, Any]] = {}
-    by_file: dict[str, list[str]] = {}
-    for node in connection.qmp(helper, "query-named-block-nodes"):
-        mine = {b.get("name"): b for b in node.get("dirty-bitmaps", [])}
-        bitmaps[node["node-name"]] = mine.get(checkpoint, {})
-        if checkpoint in mine:
-            by_file.setdefault(node.get("image", {}).get("filename", ""), []).append(
-                node["node-name"])
-    broken = []
-    for number, disk in enumerate(layout.vm.disks):
-        if not isinstance(changes[disk.id], DirtyContext):
-            continue
-        node, inserted = nodes[_alias(number)]
-        bitmap = bitmaps.get(node) or {}
-        # after an external snapshot each layer has its own part of the bitmap: only libvirt's
-        # backup of a running machine puts them together
-        below = inserted.get("image", {}).get("backing-image")
-        deeper = False
-        while below:
-            deeper = deeper or below.get("filename", "") in by_file
-            below = below.get("backing-image")
-        if not bitmap or bitmap.get("inconsistent") or deeper:
-            broken.append(disk.id)
-    return broken
+    blocks = connection.qmp(helper, "query-named-block-nodes")
+    return [disk.id for number, disk in enumerate(layout.vm.disks)
+            if isinstance(changes[disk.id], DirtyContext)
+            and not checkpoints.whole(blocks, nodes[_alias(number)], checkpoint)]
 
 
 def _export(connection: Connection, helper: Any, intent: Intent, layout: Layout,
@@ -286,5 +268,5 @@ def _export(connection: Connection, helper: Any, intent: Intent, layout: Layout,
         if node is None:
             raise GiveUp("disk.unreadable", disk=disk.id, reason="no block node")
         extra = ({"bitmaps": [checkpoint]} if isinstance(changes[disk.id], DirtyContext) else {})
-        connection.qmp(helper, "block-export-add", type="nbd", id=f"e{number}", node_name=node[0],
+        connection.qmp(helper, "block-export-add", type="nbd", id=f"e{number}", node_name=node,
                        name=tag.export(disk.id), writable=False, **extra)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ..port import Inventory, Platform, PlatformAccess, Source, Standby, Target
+from ..port import (
+    Inventory,
+    Platform,
+    PlatformAccess,
+    Rehearsal,
+    Source,
+    Standby,
+    Target,
+    WriteBack,
+)
 from .connection import Connection
 from .inventory import LibvirtInventory
 from .source import LibvirtSource
@@ -33,6 +42,17 @@ class LibvirtPlatform:
         from .standby import LibvirtStandby
 
         return LibvirtStandby(self.connection, key)
+
+    def rehearsal(self, key: bytes) -> Rehearsal:
+        from .rehearsal import LibvirtRehearsal
+
+        return LibvirtRehearsal(self.connection, key)
+
+    @property
+    def write_back(self) -> WriteBack:
+        from .writeback import LibvirtWriteBack
+
+        return LibvirtWriteBack(self.connection)
 
     def close(self) -> None:
         self._source.close()

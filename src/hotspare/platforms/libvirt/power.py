@@ -13,6 +13,10 @@ from .connection import mapped
 
 _POLL_S: Final = 0.1
 _AGENT_S: Final = 5
+_UNDEFINE: Final = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 def power_of(domain: Any) -> Power:
@@ -46,6 +50,16 @@ def shut_down(domain: Any, grace_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
+
+
+def undefine(domain: Any, name: str) -> None:
+    """Remove a machine that is off from libvirt, with all that libvirt knows of it. Idempotent."""
+    with mapped(vm=name):
+        try:
+            domain.undefineFlags(_UNDEFINE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
 
 
 def power_off(domain: Any, name: str) -> None:

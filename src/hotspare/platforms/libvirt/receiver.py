@@ -18,24 +18,24 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 import libvirt
-import nbd
 
 from ...domain.errors import (
     ForeignChange,
     GiveUp,
     HotspareError,
-    OutOfSpace,
     Reconnect,
     Refused,
     Retry,
     SealMissing,
 )
-from ..port import NbdEndpoint
+from ..port import Leftover, NbdEndpoint
 from .connection import Connection, mapped, socket_path
+from .device import Device
 from .volumes import new_element
 
 SEAL = "hotspare-seal"
@@ -44,9 +44,6 @@ SEAL = "hotspare-seal"
 _SEAL_GRAIN = 64 * 1024 * 1024
 """Bytes that a bit of the seal stands for. Whether, not where, is asked; with QEMU's default of
 64 KiB each open file of a chain over a disk of 1 TiB would cost 2 MiB of memory."""
-
-CHUNK = 1024 * 1024
-"""Bytes of one of our own NBD requests (digest tables, firmware state)."""
 
 _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _MEMORY_MIB = 16
@@ -63,7 +60,7 @@ process that died."""
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A file that a receiver opens, served under the export name ``key``."""
+    """A file or block device that a receiver opens, served under the export name ``key``."""
 
     key: str
     path: str
@@ -152,6 +149,11 @@ def end_readers(connection: Connection, rule_name: str, *, lost: bool = False) -
     return _end(connection, domains)
 
 
+def end_receivers(connection: Connection, name: str, *, lost: bool = False) -> list[str]:
+    """The one that writes, and readers; see :func:`end_readers`."""
+    return [*end_receiver(connection, name), *end_readers(connection, name, lost=lost)]
+
+
 def _end(connection: Connection, domains: Iterable[Any]) -> list[str]:
     ended = []
     for domain in domains:
@@ -179,6 +181,7 @@ class Receiver:
         self.name = name
         self._media = {m.key: m for m in media}
         self._aliases = {m.key: f"ua-m{i}" for i, m in enumerate(media)}
+        self._bitmaps: dict[str, str] = {}      # offered with an export, by its key
         # a name of its own each time: a client of an earlier receiver never reaches this one
         self.socket = socket_path(connection.socket_dir, f"{name}-{os.urandom(3).hex()}.s")
         if not writable:
@@ -236,11 +239,13 @@ class Receiver:
         override = new_element(root, f"{{{_QEMU_NS}}}override")
         for index, medium in enumerate(self._media.values()):
             alias = self._aliases[medium.key]
-            disk = new_element(devices, "disk", type="file", device="disk")
+            kind, what = (("block", "dev") if medium.path.startswith("/dev/")
+                          else ("file", "file"))
+            disk = new_element(devices, "disk", type=kind, device="disk")
             # writeback: a flush by NBD becomes fdatasync(2) of the file; "unsafe" would drop it
             new_element(disk, "driver", name="qemu", type=medium.fmt, cache="writeback",
                         discard="unmap")
-            new_element(disk, "source", file=medium.path)
+            new_element(disk, "source", **{what: medium.path})
             new_element(disk, "target", dev=_sd(index), bus="scsi")
             if not writable:
                 new_element(disk, "readonly")
@@ -269,8 +274,26 @@ class Receiver:
             self._export(key)
 
     def _export(self, key: str) -> None:
+        bitmaps = {"bitmaps": [self._bitmaps[key]]} if key in self._bitmaps else {}
         self.qmp("block-export-add", type="nbd", id=f"e-{self._aliases[key]}",
-                 node_name=self.nodes[key], name=key, writable=self._writable)
+                 node_name=self.nodes[key], name=key, writable=self._writable,
+                 allocation_depth=True, **bitmaps)
+
+    def _withdraw(self, key: str) -> None:
+        """End an export; connections to it break."""
+        self.qmp("block-export-del", id=f"e-{self._aliases[key]}", mode="hard")
+        end = time.monotonic() + _QUIT_S
+        while any(e["id"] == f"e-{self._aliases[key]}" for e in self.qmp("query-block-exports")):
+            if time.monotonic() > end:
+                raise GiveUp("receiver.stuck", domain=self.name)
+            time.sleep(0.01)
+
+    def offer_bitmap(self, key: str, bitmap: str) -> None:
+        """Export the disk ``key`` with its ``bitmap`` as a metadata context, too. Connections to
+        it end."""
+        self._withdraw(key)
+        self._bitmaps[key] = bitmap
+        self._export(key)
 
     # --- QMP -----------------------------------------------------------------------------------
 
@@ -279,7 +302,9 @@ class Receiver:
         try:
             return self._connection.qmp(self._domain, command, **arguments)
         except HotspareError as error:
-            if error.code != "qmp.failed" and not self.alive():
+            # libvirt counts a QEMU that has just ended as running for a moment
+            if error.code == "platform.qemu-ended" or (
+                    error.code != "qmp.failed" and not self.alive()):
                 raise Reconnect("receiver.gone", domain=self.name) from error
             raise
 
@@ -305,24 +330,44 @@ class Receiver:
                 for node in self.qmp("query-named-block-nodes", flat=True)
                 if node["drv"] == "qcow2"}
 
-    def seals(self) -> dict[str, Seal]:
-        """State of the seal of each open qcow2 file, by path."""
+    def seals(self, name: str = SEAL) -> dict[str, Seal]:
+        """State of the seal ``name`` of each open qcow2 file, by path."""
         found = {}
         for path, node in self.open_files().items():
-            marks = [b for b in node.get("dirty-bitmaps", ()) if b.get("name") == SEAL]
+            marks = [b for b in node.get("dirty-bitmaps", ()) if b.get("name") == name]
             found[path] = (Seal(True, int(marks[0]["count"]),
                                 not marks[0].get("inconsistent", False))
                            if marks else Seal(False))
         return found
 
-    def seal(self, keys: Iterable[str]) -> None:
+    def seal(self, keys: Iterable[str], name: str = SEAL) -> None:
         """Start to record writes to the disks ``keys``; stored when the receiver closes."""
-        present = self.seals()
+        keys = list(keys)
+        self.unseal(keys, name)
+        for key in keys:
+            self.qmp("block-dirty-bitmap-add", node=self.nodes[key], name=name, persistent=True,
+                     granularity=_SEAL_GRAIN)
+
+    def has_bitmaps(self, key: str) -> bool:
+        """Whether the format of the disk ``key`` can keep bitmaps (qcow2 from version 3 on)."""
+        node = self.open_files().get(self._media[key].path, {})
+        details = node.get("image", {}).get("format-specific", {}).get("data", {})
+        return str(details.get("compat", "0.10")) != "0.10"
+
+    def track(self, key: str, bitmap: str) -> None:
+        """Let a bitmap record what is written to the disk ``key`` from now on, for good. One that
+        is there goes on."""
+        node = self.open_files()[self._media[key].path]
+        if all(b.get("name") != bitmap for b in node.get("dirty-bitmaps", ())):
+            self.qmp("block-dirty-bitmap-add", node=self.nodes[key], name=bitmap,
+                     persistent=True)
+
+    def unseal(self, keys: Iterable[str], name: str) -> None:
+        """Remove the seal ``name`` from the disks ``keys`` that have it."""
+        present = self.seals(name)
         for key in keys:
             if present.get(self._media[key].path, Seal(False)).found:
-                self.qmp("block-dirty-bitmap-remove", node=self.nodes[key], name=SEAL)
-            self.qmp("block-dirty-bitmap-add", node=self.nodes[key], name=SEAL, persistent=True,
-                     granularity=_SEAL_GRAIN)
+                self.qmp("block-dirty-bitmap-remove", node=self.nodes[key], name=name)
 
     def require_seals(self, paths: Mapping[str, str], **fields: Any) -> None:
         """Raises ForeignChange ``replica.changed`` when one of the files (paths by disk id) was
@@ -339,17 +384,22 @@ class Receiver:
             if not (state.found and state.sound):
                 raise SealMissing("replica.seal-missing", disk=disk, file=path, **fields)
 
+    def size(self, key: str) -> int:
+        """Bytes of the disk ``key`` as it is now."""
+        node = self.nodes[key]
+        return next(int(n["image"]["virtual-size"])
+                    for n in self.qmp("query-named-block-nodes", flat=True)
+                    if n["node-name"] == node)
+
     def resize(self, key: str, size: int) -> None:
-        """Grow the raw disk ``key`` to at least ``size`` bytes. Connections to it end: an NBD
-        export does not change its size, and QEMU refuses to grow what is exported."""
-        self.qmp("block-export-del", id=f"e-{self._aliases[key]}", mode="hard")
-        end = time.monotonic() + _QUIT_S
-        while any(e["id"] == f"e-{self._aliases[key]}" for e in self.qmp("query-block-exports")):
-            if time.monotonic() > end:
-                raise GiveUp("receiver.stuck", domain=self.name)
-            time.sleep(0.01)
-        self.qmp("block_resize", node_name=self.nodes[key], size=-(-size // 512) * 512)
-        self._export(key)
+        """Make the disk ``key`` ``size`` bytes large, rounded up to a sector. Connections to it
+        end: an NBD export does not change its size, and QEMU refuses to resize what is
+        exported."""
+        self._withdraw(key)
+        try:
+            self.qmp("block_resize", node_name=self.nodes[key], size=-(-size // 512) * 512)
+        finally:
+            self._export(key)
 
     # --- NBD -----------------------------------------------------------------------------------
 
@@ -364,7 +414,7 @@ class Receiver:
             yield NbdEndpoint(_uri(key, local))
 
     @contextlib.contextmanager
-    def device(self, key: str) -> Iterator[Device]:
+    def device(self, key: str, context: str = "") -> Iterator[Device]:
         """An NBD connection of our own to the export ``key``. All of them share one way to the
         host: with ssh, each way is a process and a log-in, and publishing needs several."""
         if not self._open or not self.alive():
@@ -372,7 +422,7 @@ class Receiver:
         try:
             if self._local is None:
                 self._local = self._way.enter_context(self._connection.forward(self.socket))
-            device = Device(_uri(key, self._local), self.name)
+            device = Device(_uri(key, self._local), self.name, context)
             try:
                 yield device
             finally:
@@ -429,6 +479,20 @@ def _uri(key: str, socket: str) -> str:
     return f"nbd+unix:///{quote(key, safe='')}?socket={quote(socket, safe='/')}"
 
 
+def remove_sockets(connection: Connection, name: str) -> list[Leftover]:
+    """Remove the sockets of receivers ``name`` that were killed, on a host that is this machine;
+    on another one they cost a directory entry."""
+    found: list[Leftover] = []
+    if not connection.remote:
+        for path in Path(connection.socket_dir).glob(f"{name}-*.s"):
+            if any(path.name.startswith(f"{reader}-") for reader in live_readers()):
+                continue
+            with contextlib.suppress(OSError):
+                path.unlink()
+                found.append(Leftover("socket", path.name))
+    return found
+
+
 class ReceiverExport:
     """Implements :class:`~hotspare.platforms.port.Export` over a receiver."""
 
@@ -438,48 +502,3 @@ class ReceiverExport:
 
     def open(self) -> contextlib.AbstractContextManager[NbdEndpoint]:
         return self._receiver.endpoint(self._key)
-
-
-class Device:
-    """A synchronous NBD connection for small things: the lineage disk and the blobs.
-
-    Every NBD fault is Reconnect ``receiver.gone`` (the receiver ended or the way to it broke),
-    but for a full disk: OutOfSpace ``host.no-space``.
-    """
-
-    def __init__(self, uri: str, name: str) -> None:
-        self._name = name
-        self._nbd = nbd.NBD()
-        with self._faults():
-            self._nbd.connect_uri(uri)
-            self.size = int(self._nbd.get_size())
-
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except nbd.Error as error:
-            if error.errno == "ENOSPC":
-                raise OutOfSpace("host.no-space", reason=str(error)) from error
-            raise Reconnect("receiver.gone", domain=self._name, reason=str(error)) from error
-
-    def read(self, offset: int, length: int) -> bytes:
-        with self._faults():
-            return bytes(self._nbd.pread(length, offset))
-
-    def write(self, offset: int, content: bytes | memoryview, durable: bool = False) -> None:
-        """Write in pieces of :data:`CHUNK`. ``durable``: each piece with FUA."""
-        flags = nbd.CMD_FLAG_FUA if durable else 0
-        view = memoryview(content)
-        with self._faults():
-            for at in range(0, len(view), CHUNK):
-                self._nbd.pwrite(bytearray(view[at:at + CHUNK]), offset + at, flags)
-
-    def flush(self) -> None:
-        """Durable on return: QEMU answers after fdatasync(2)."""
-        with self._faults():
-            self._nbd.flush()
-
-    def close(self) -> None:
-        with contextlib.suppress(nbd.Error):
-            self._nbd.shutdown()

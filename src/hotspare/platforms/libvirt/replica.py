@@ -15,7 +15,8 @@ from ...domain.lineage import Blob, Lineage, Manifest
 from ..port import ReplicaRef
 from . import lineage_store, names, xmlsafe
 from .connection import Connection, mapped
-from .receiver import Device, Medium, Receiver
+from .device import Device
+from .receiver import Medium, Receiver
 from .volumes import Pool
 
 LINEAGE_KEY = ":lineage"

@@ -39,7 +39,8 @@ from ...faultpoints import fault_point
 from ..port import Progress
 from . import names
 from .connection import mapped
-from .receiver import CHUNK, LOCKED, Medium, Receiver, end_readers
+from .device import CHUNK
+from .receiver import LOCKED, Medium, Receiver, end_readers
 from .replica import LINEAGE_KEY, Replica, files_of
 from .session import DIGESTS_KEY, store_blob
 

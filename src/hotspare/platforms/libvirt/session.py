@@ -22,7 +22,8 @@ from ...domain.machine import DiskSpec
 from ...faultpoints import fault_point
 from ..port import Export, Intent, NbdEndpoint
 from . import names
-from .receiver import CHUNK, Medium, Receiver, ReceiverExport
+from .device import CHUNK
+from .receiver import Medium, Receiver, ReceiverExport
 from .replica import LINEAGE_KEY, Replica
 
 DIGESTS_KEY, NVRAM_KEY = ":digests", ":nvram"

@@ -14,7 +14,7 @@ import libvirt
 
 from ...domain.errors import Fenced, GiveUp, HotspareError, InstantLost, Refused, Retry
 from ...domain.errors import TrackingUnusable as Untracked
-from ...domain.machine import DiskSpec, Power, VmDescription
+from ...domain.machine import Power, VmDescription
 from ...faultpoints import fault_point
 from ..port import (
     Intent,
@@ -31,14 +31,13 @@ from .domain_read import Layout, read_layout
 from .files import delete_files
 from .firmware import variables
 from .freeze import AGENT_TIMEOUT_S, Helper, Outcome
-from .inventory import is_ours
+from .inventory import find_machine
 from .jobs import SOCKET_SUFFIX, Job, Order, Tag, end_job, find_job, refuse_busy
 from .liberrors import mapped
 from .point import RunningPoint, disks_of, wait_for_socket
 from .power import power_of, power_off, shut_down
 from .scratch import SUFFIX, ScratchWatch, directory
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _NO_BITMAPS = re.compile(r"Cannot store dirty bitmaps|qcow2 v2", re.IGNORECASE)
 MIN_INTERVAL_S = 10
 
@@ -68,13 +67,13 @@ class LibvirtSource:
                                   min_interval_s=MIN_INTERVAL_S)
 
     def inspect(self, vm: str) -> VmDescription:
-        return read_layout(self._connection.conn, self._find(vm)).vm
+        return read_layout(self._connection.conn, find_machine(self._connection, vm)).vm
 
     def power(self, vm: str) -> Power:
-        return power_of(self._find(vm))
+        return power_of(find_machine(self._connection, vm))
 
     def shut_down(self, vm: str, grace_s: float, force: bool) -> None:
-        domain = self._find(vm)
+        domain = find_machine(self._connection, vm)
         if shut_down(domain, grace_s):
             return
         if not force:
@@ -82,19 +81,10 @@ class LibvirtSource:
         power_off(domain, vm)
 
     def plug(self, vm: str, plugged: bool) -> None:
-        plug(self._find(vm), plugged)
+        plug(find_machine(self._connection, vm), plugged)
 
     def token_name(self, token: Token) -> str:
         return str(token.get("checkpoint", ""))
-
-    def _find(self, vm: str) -> Any:
-        conn = self._connection.conn
-        with mapped(vm=vm):
-            domain = (conn.lookupByUUIDString(vm) if _UUID.match(vm) else conn.lookupByName(vm))
-            name = domain.name()
-        if is_ours(name):
-            raise GiveUp("vm.not-found", vm=vm, reason="a helper of Hotspare")
-        return domain
 
     def prepare(self, quiesce: Quiesce) -> None:
         if quiesce != "off":
@@ -116,7 +106,7 @@ class LibvirtSource:
 
     def open_point(self, vm: str, base: Token | None, quiesce: Quiesce,
                    intent: Intent) -> PointInTime:
-        domain = self._find(vm)
+        domain = find_machine(self._connection, vm)
         with mapped(vm=vm):
             running = bool(domain.isActive())
         layout = read_layout(self._connection.conn, domain)
@@ -183,12 +173,12 @@ class LibvirtSource:
             raise InstantLost("source.other-base",
                               checkpoints.token(domain, job.intent, layout.vm),
                               vm=layout.vm.name)
-        reasons = {d.id: _reason(d, base) or "tracking.broken" for d in layout.vm.disks}
+        reasons = {d.id: checkpoints.untold(d, base) or "tracking.broken" for d in layout.vm.disks}
         return self._point(domain, layout, intent, job, Outcome(tag, 0.0), reasons, True)
 
     def _open_offline(self, domain: Any, layout: Layout, base: Token | None,
                       intent: Intent) -> PointInTime:
-        unknown = {d.id: r for d in layout.vm.disks if (r := _reason(d, base))}
+        unknown = {d.id: r for d in layout.vm.disks if (r := checkpoints.untold(d, base))}
         if base is None:            # only a QEMU that runs can begin to track
             unknown = {d: "tracking.never-ran" if r == "first-copy" else r
                        for d, r in unknown.items()}
@@ -263,7 +253,7 @@ class LibvirtSource:
         plan = _Plan()
         known = base is not None and checkpoints.restore(domain, base)
         for disk in layout.vm.disks:
-            reason = _reason(disk, base) or ("" if known else "tracking.checkpoint-lost")
+            reason = checkpoints.untold(disk, base) or ("" if known else "tracking.checkpoint-lost")
             if reason or base is None:
                 plan.reasons[disk.id] = reason or "first-copy"
             else:
@@ -344,7 +334,7 @@ class LibvirtSource:
               bases: Collection[str] = ()) -> list[Leftover]:
         found = self._sweep_helpers(rule, keep)
         try:
-            domain = self._find(vm)
+            domain = find_machine(self._connection, vm)
         except GiveUp as error:
             if error.code == "vm.not-found":
                 return found
@@ -434,17 +424,3 @@ class LibvirtSource:
             return read_layout(self._connection.conn, domain).vm.agent
         except (Refused, GiveUp):
             return False
-
-
-def _reason(disk: DiskSpec, base: Token | None) -> str:
-    """Why a disk's changes since ``base`` cannot be told, as far as the token alone says."""
-    if not disk.tracking:
-        return "tracking.raw"
-    if base is None:
-        return "first-copy"
-    entry = dict(base.get("disks") or {}).get(disk.id)
-    if entry is None:
-        return "tracking.disk-added"
-    if int(entry.get("size", 0)) > disk.size:
-        return "tracking.disk-shrunk"
-    return ""

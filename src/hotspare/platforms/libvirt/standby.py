@@ -9,7 +9,6 @@ continued by the same intent, and discard leaves nothing.
 from __future__ import annotations
 
 import contextlib
-import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
@@ -20,21 +19,17 @@ from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage, Manifest
 from ...domain.machine import Power
 from ...faultpoints import fault_point
-from ..port import Intent, Progress, ReplicaRef, Running, StartSpec
-from . import host_facts, keep, names, started
+from ..port import Intent, Progress, ReplicaRef, Running, StartSpec, Token
+from . import checkpoints, host_facts, keep, names, started
 from .connection import Connection, mapped
+from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
-from .power import power_of, power_off, shut_down
+from .power import power_of, power_off, shut_down, undefine
 from .replica import Replica
 from .started import DISCARDED, KEPT, KEPT_FLUSHING, KEPT_OFF, Mark
 from .volumes import new_element
 
-_INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
-
-_UNDEFINE = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+_OWN = ("failover", "failover-nvram", "test", "test-nvram")
 
 
 class LibvirtStandby:
@@ -73,18 +68,19 @@ class LibvirtStandby:
         """The domain with all that it needs; ``made`` gets the names of new layers."""
         facts = host_facts.read(self._connection, point.vm)
         facts.check(point.vm, how.networks)
-        nvram = there.pool.path(names.failover_nvram(there.rule, intent.task))
-        layers = {d.id: names.failover(there.rule, d.id, intent.task) for d in point.disks}
+        nvram = _nvram_name(how, intent)
+        layers = {d.id: _layer_name(how, intent, d.id) for d in point.disks}
         place = Placement(
             how.name, self._uuid(point, how, intent),
             {disk_id: there.pool.path(name) for disk_id, name in layers.items()},
-            facts.links(point.vm, how.networks), nvram if point.firmware_state else "",
+            facts.links(point.vm, how.networks),
+            there.pool.path(nvram) if point.firmware_state else "",
             how.connect_network, mark.tags())
         xml = domain_xml(point.vm, place, facts.host)   # before anything is made: it may refuse
         self._layers(there, point, layers, made)
         # the layers are there: a retirement that was not marked before now sees them
         _startable(there.lineage(), point.number)
-        self._nvram(there, point, intent)
+        self._nvram(there, point, nvram)
         fault_point("standby.after-volumes")
         with mapped(vm=how.name):
             domain = self._connection.conn.defineXML(xml)
@@ -104,10 +100,28 @@ class LibvirtStandby:
         domain = self._domain(running)
         return "off" if domain is None else power_of(domain)
 
-    def stop(self, running: Running, grace_s: float) -> None:
+    def power_on(self, running: Running) -> None:
         domain = self._domain(running)
-        if domain is not None and not shut_down(domain, grace_s):
-            power_off(domain, running.name)
+        if domain is None:
+            raise GiveUp("failover.not-standing", name=running.name)
+        if power_of(domain) == "off":
+            with mapped(vm=running.name):
+                domain.create()
+
+    def tracking(self, running: Running) -> Token | None:
+        domain, intent = self._domain(running), names.intent_of(running.intent)
+        if domain is None or intent is None:
+            return None
+        return checkpoints.token(domain, names.checkpoint(intent.rule, intent.task),
+                                 read_layout(self._connection.conn, domain).vm)
+
+    def stop(self, running: Running, grace_s: float, force: bool = True) -> None:
+        domain = self._domain(running)
+        if domain is None or shut_down(domain, grace_s):
+            return
+        if not force:
+            raise Refused("replica.still-runs", name=running.name, grace_s=grace_s)
+        power_off(domain, running.name)
 
     def discard(self, running: Running) -> None:
         intent = names.intent_of(running.intent)
@@ -144,11 +158,11 @@ class LibvirtStandby:
 
     def _undo(self, there: Replica, domain: Any | None, name: str, intent: Intent) -> None:
         for volume, parsed in there.volume_names().items():
-            if parsed.kind in ("failover", "failover-nvram") and parsed.task == intent.task:
+            if parsed.kind in _OWN and parsed.task == intent.task:
                 there.pool.delete(volume)
         fault_point("discard.after-volumes")
         if domain is not None:
-            _undefine(domain, name)
+            undefine(domain, name)
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -182,13 +196,12 @@ class LibvirtStandby:
                 there.pool.create(name, disk.size, "qcow2", backing)
                 made.append(name)
 
-    def _nvram(self, there: Replica, point: Manifest, intent: Intent) -> None:
+    def _nvram(self, there: Replica, point: Manifest, name: str) -> None:
         """The machine's UEFI variables as they were at the point. Where there are none, libvirt
         copies the firmware's template."""
         if point.firmware_state is None:
             return
         content = b"".join(there.read_blob(point.firmware_state))
-        name = names.failover_nvram(there.rule, intent.task)
         there.pool.delete(name)     # of an attempt that was killed, perhaps half written
         there.pool.create(name, len(content), "raw")
         there.pool.write(name, content)
@@ -196,9 +209,8 @@ class LibvirtStandby:
     def _uuid(self, point: Manifest, how: StartSpec, intent: Intent) -> str:
         """A failover keeps the machine's uuid (licences, cloud-init) unless the host has a machine
         of that uuid: the source, when source and target are one host."""
-        if how.kind == "failover" and started.by_uuid(self._connection, point.vm.uuid) is None:
-            return point.vm.uuid
-        return str(uuid.uuid5(_INTENTS, str(intent)))
+        return started.uuid_for(self._connection, point.vm.uuid if how.kind == "failover" else "",
+                                intent)
 
     def _run(self, domain: Any, point: Manifest, how: StartSpec, intent: Intent) -> None:
         with mapped(vm=how.name):
@@ -223,6 +235,18 @@ class LibvirtStandby:
         return domain if mark is not None and mark.intent == running.intent else None
 
 
+def _layer_name(how: StartSpec, intent: Intent, disk_id: str) -> str:
+    if how.kind == "test":
+        return names.test(intent, disk_id)
+    return names.failover(intent.rule, disk_id, intent.task)
+
+
+def _nvram_name(how: StartSpec, intent: Intent) -> str:
+    if how.kind == "test":
+        return names.test_nvram(intent)
+    return names.failover_nvram(intent.rule, intent.task)
+
+
 def _startable(lineage: Lineage, number: int) -> Manifest:
     point = lineage.point(number)
     if point is None:
@@ -241,12 +265,3 @@ def _checkpoint(domain: Any, point: Manifest, name: str) -> None:
     for target in disk_targets(point.vm.disks).values():
         new_element(disks, "disk", name=target, checkpoint="bitmap")
     domain.checkpointCreateXML(ET.tostring(root, encoding="unicode"), 0)
-
-
-def _undefine(domain: Any, name: str) -> None:
-    with mapped(vm=name):
-        try:
-            domain.undefineFlags(_UNDEFINE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise

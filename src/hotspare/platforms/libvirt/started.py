@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Any
 import libvirt
 
 from ...domain.errors import Refused
+from ..port import Intent
 from . import xmlsafe
 from .connection import Connection, mapped
 from .domain_write import NAMESPACE
+
+_INTENTS = uuid.UUID("5d1c2f0e-7d51-4b39-9a86-3c1f6f5f2f10")   # namespace of uuids from intents
 
 DISCARDED = "discarded"
 """Kind of a machine that is on its way out."""
@@ -20,6 +24,10 @@ DISCARDED = "discarded"
 KEPT, KEPT_OFF, KEPT_FLUSHING = "kept", "kept-off", "kept-flushing"
 """Kinds of a machine that becomes one of its own: the second was off when that began, the third is
 paused by us for a moment."""
+
+
+BUILT = "built"
+"""Kind of a machine that was made at a new place for a failback; it stands on no point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,14 @@ def by_name(connection: Connection, name: str) -> Any | None:
 def by_uuid(connection: Connection, uuid: str) -> Any | None:
     """The domain ``uuid`` or None."""
     return _found(lambda: connection.conn.lookupByUUIDString(uuid), uuid)
+
+
+def uuid_for(connection: Connection, wanted: str, intent: Intent) -> str:
+    """``wanted`` unless it is empty or the host has a machine of that uuid, else one that is the
+    same for the same intent."""
+    if wanted and by_uuid(connection, wanted) is None:
+        return wanted
+    return str(uuid.uuid5(_INTENTS, str(intent)))
 
 
 def _found(look: Callable[[], Any], vm: str) -> Any | None:

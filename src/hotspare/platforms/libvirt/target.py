@@ -25,7 +25,14 @@ from ..port import (
 from . import host_facts, lineage_store, names, retire, session, started
 from .connection import Connection
 from .domain_write import checked_vm
-from .receiver import Medium, Receiver, ReceiverExport, end_readers, end_receiver, live_readers
+from .receiver import (
+    Medium,
+    Receiver,
+    ReceiverExport,
+    end_receivers,
+    live_readers,
+    remove_sockets,
+)
 from .replica import LINEAGE_KEY, Replica, files_of, machines
 
 MAX_POINTS = 100
@@ -35,6 +42,9 @@ MAX_POINTS = 100
 _FREE_FLOOR = 256 * 1024 * 1024
 """Bytes that a pool must have free for a new replica. How much a thin copy needs is not known."""
 
+
+_NOT_SWEPT = ("lineage", "test", "test-nvram")
+"""A test may begin and end while others sweep: it is cleared by name (:mod:`.rehearsal`)."""
 
 _UNREADABLE = re.compile(
     r'-blockdev .*"driver":"qcow2".*\}: (?!.*(Permission denied|Failed to get|Too many|allocate))'
@@ -79,7 +89,7 @@ class LibvirtTarget:
 
     def remove_replica(self, replica: ReplicaRef) -> list[Leftover]:
         there = self._replica(replica)
-        _end_receivers(there)
+        end_receivers(self._connection, names.receiver(there.rule))
         lineage = there.lineage()
         pins = there.pins(lineage)
         if pins:
@@ -100,7 +110,7 @@ class LibvirtTarget:
     def fence(self, replica: ReplicaRef, epoch: int) -> None:
         there = self._replica(replica)
         there.check_epoch(there.lineage(), epoch)
-        _end_receivers(there, lost=True)
+        end_receivers(self._connection, names.receiver(there.rule), lost=True)
         lineage = there.lineage()
         there.check_epoch(lineage, epoch)
         if lineage.epoch == epoch or not there.exists():
@@ -175,7 +185,7 @@ class LibvirtTarget:
         used = {s.rsplit("/", 1)[-1] for sources in machines(self._connection).values()
                 for s in sources}
         for name, parsed in there.volume_names().items():
-            if (parsed.kind == "lineage" or name in named or name in used
+            if (parsed.kind in _NOT_SWEPT or name in named or name in used
                     or parsed.epoch > lineage.epoch or names.kept(parsed, keep)):
                 continue
             if lineage.retiring is not None and parsed.kind == "digests" and parsed.epoch < 0:
@@ -195,23 +205,8 @@ class LibvirtTarget:
                                         for p in parsed):
                 return []
         found = [Leftover("domain", name)
-                 for name in _end_receivers(there, lost=True)]
-        if self._connection.remote:
-            return found
-        for path in Path(self._connection.socket_dir).glob(f"{prefix}-*.s"):
-            if any(path.name.startswith(f"{reader}-") for reader in live_readers()):
-                continue
-            with contextlib.suppress(OSError):
-                path.unlink()
-                found.append(Leftover("socket", path.name))
-        return found
-
-
-def _end_receivers(replica: Replica, *, lost: bool = False) -> list[str]:
-    """The one that writes, and readers (``lost``: but not those of this process)."""
-    name = names.receiver(replica.rule)
-    return [*end_receiver(replica.connection, name),
-            *end_readers(replica.connection, name, lost=lost)]
+                 for name in end_receivers(self._connection, prefix, lost=True)]
+        return found + remove_sockets(self._connection, prefix)
 
 
 def _delete(replica: Replica, name: str) -> Leftover:

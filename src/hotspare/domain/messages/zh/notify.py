@@ -15,6 +15,9 @@ TEXTS: dict[str, Text] = {
     "notify.courier": Text("发送通知的程序失败（{why}）。",
                            "是否安装了 apprise 软件包，内存是否足够？"),
     "rule.run-failed": Text("规则 {rule} 的任务 {task}（{kind}）失败。"),
+    "rule.test-failed": Text(
+        "规则 {rule} 的恢复点 {point} 没有通过演练（任务 {task}）。",
+        "请查看演练的检查结果和截图：hotspare test list {rule}"),
     "rule.tracking-lied": Text(
         "规则 {rule} 的比较发现变化跟踪遗漏了 {size} 字节。",
         "见任务 {task} 的日志：hotspare task log {task}"),
@@ -22,6 +25,7 @@ TEXTS: dict[str, Text] = {
                          "请检查该机器及其服务是否在运行：hotspare machine list"),
     "machine.back": Text("灾备机 {machine} 已恢复响应。"),
     "notify.title-run-failed": Text("任务失败"),
+    "notify.title-test-failed": Text("恢复点未通过演练"),
     "notify.title-rpo-violated": Text("未达到 RPO"),
     "notify.title-unexpected-full": Text("意外的全量复制"),
     "notify.title-tracking-lied": Text("变化跟踪有误"),

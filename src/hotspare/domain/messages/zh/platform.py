@@ -130,6 +130,14 @@ TEXTS: dict[str, Text] = {
         "磁盘 {disk} 是直通设备（{device}），不能复制。",
         "请将其存储作为普通磁盘连接。"),
     "disk.no-source": Text("磁盘 {disk} 没有存储。", "请连接其存储，或移除该磁盘。"),
+    "disk.not-smaller": Text(
+        "磁盘 {disk} 不能小于（{size} 字节）回切之前的大小（{before}）。"),
+    "disk.read-only": Text(
+        "磁盘 {disk} 在虚机配置中为只读，因此回切不能写入它：其他虚机可能也在使用。",
+        "如果它只属于此虚机，请从虚机配置中去掉 <readonly/>。"),
+    "disk.resize": Text(
+        "磁盘 {disk} 所在的存储无法将其调整为 {size} 字节：{reason}。",
+        "请用该存储自己的方式调整大小，然后重试。"),
     "disk.shareable": Text(
         "磁盘 {disk} 是共享磁盘：其他虚机可能同时写入它。",
         "如果它只属于此虚机，请去掉 <shareable/>。"),
@@ -143,6 +151,9 @@ TEXTS: dict[str, Text] = {
         "主机无法读取磁盘 {disk}：{reason}。",
         "请检查其镜像是否存在、其存储是否已挂载。"),
     "first-copy": Text("这是第一次复制：没有可供计算变化的起点。"),
+    "firmware.size": Text(
+        "{vm} 存不下目标虚机的 UEFI 变量：变量为 {size} 字节，而其自己的存储为 {found} 字节。",
+        "请为其选用与目标虚机同类的固件。"),
     "host.directory": Text(
         "libvirt 无法读取主机的目录 {directory}：{reason}。",
         "请检查该目录是否存在，以及 libvirt 是否有权读取。"),
@@ -180,7 +191,7 @@ TEXTS: dict[str, Text] = {
         "请将连接选项 socket_dir 设为路径更短的目录。"),
     "platform.too-old": Text(
         "主机的软件版本低于要求。",
-        "请升级：最低可用版本为 libvirt 8.2 和 QEMU 6.0。"),
+        "请升级：最低可用版本为 libvirt 8.2 和 QEMU 6.1。"),
     "platform.unreachable": Text(
         "无法连接主机：{reason}。",
         "请检查主机及其 libvirtd 是否运行，以及网络是否允许访问。"),
@@ -212,6 +223,9 @@ TEXTS: dict[str, Text] = {
         "{vm} 上正在运行其他作业（备份、迁移或块作业）。",
         "等它结束即可，无需处理；可查看 virsh domjobinfo {vm}。"),
     "source.cancelled": Text("已没有任务在等待该时间点。"),
+    "source.disk-busy": Text(
+        "主机上另有进程打开了 {vm} 的磁盘：{reason}。",
+        "请结束使用该虚机磁盘的程序。"),
     "source.disks-changed": Text("{vm} 的磁盘已与该时间点时的不同。"),
     "source.foreign-job": Text(
         "有一个备份作业使用了我们的名称 {job}，却没有我们的标记。",
@@ -225,6 +239,12 @@ TEXTS: dict[str, Text] = {
     "source.job-stuck": Text(
         "备份作业 {job} 无法结束。", "请检查虚机的存储是否挂起。"),
     "source.other-base": Text("找到的 {vm} 时间点是从另一个基准计算变化的。"),
+    "source.runs": Text(
+        "{vm} 没有关机，不能写入其磁盘。",
+        "请先将其关机。"),
+    "source.saved": Text(
+        "{vm} 已关机且保存了内存；该内存只与其磁盘的当前内容相符。",
+        "请启动后再正常关机，或丢弃其内存（virsh managedsave-remove {vm}）。"),
     "source.scratch-dir": Text(
         "磁盘 {disk}（{location}）所在的目录不能存放暂存文件。",
         "请将连接选项 scratch_dir 设为主机上的某个目录。"),
@@ -256,6 +276,10 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "raw 磁盘没有存放变化块列表的位置，因此要比较其全部数据。",
         "转换为 qcow2 可以加快运行。"),
+    "undo.missing": Text(
+        "回切为每个磁盘保留了一个撤销盘，但 {file} 已不存在：磁盘 {disk} 之前的内容已丢失，"
+        "或该磁盘是之后新增的。",
+        "如需撤销回切，请恢复该文件，否则请提交回切；移除新增的磁盘后可以继续。"),
     "vm.confidential": Text("{vm} 的内存已加密（SEV），不支持复制。"),
     "vm.kind": Text("{vm} 不是 QEMU 虚机（{kind}）。"),
     "vm.lease": Text("{vm} 持有存储租约（{device}），不支持复制。"),

@@ -16,9 +16,6 @@ TEXTS: dict[str, Text] = {
     "rule.all-damaged": Text(
         "规则 {name} 的所有恢复点都已损坏。",
         "请生成新的恢复点（hotspare rule start {name}），或用 --damaged 使用损坏的恢复点。"),
-    "task.has-ended": Text("任务 {task} 已结束。"),
-    "task.not-stoppable": Text(
-        "{kind} 类任务不能按编号停止。", "运行随其规则停止：hotspare rule stop RULE"),
     "proof.not-found": Text("没有名为 {name} 的验证计划。", "请执行：hotspare proof list"),
     "proof.exists": Text("已有名为 {name} 的验证计划。",
                          "请换一个名称，或修改它：hotspare proof edit {name}"),

@@ -6,11 +6,13 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-_EVENTS_BEFORE = 5
+_EVENTS_BEFORE = {"rule.run-failed", "rule.rpo-violated", "rule.unexpected-full", "machine.lost",
+                  "machine.back"}
+_NEW_EVENTS = ("rule.tracking-lied", "rule.both-run", "point.damaged")
 
 
 def upgrade() -> None:
@@ -42,6 +44,6 @@ def upgrade() -> None:
     op.create_index("ix_proof_schedule_next_run_at", "proof_schedule", ["next_run_at"])
     channel = sa.table("channel", sa.column("id", sa.String), sa.column("events", sa.JSON))
     for row in op.get_bind().execute(sa.select(channel)).all():
-        if len(row.events) == _EVENTS_BEFORE:       # it is told all
+        if set(row.events) >= _EVENTS_BEFORE:       # it is told all
             op.get_bind().execute(sa.update(channel).where(channel.c.id == row.id).values(
-                events=[*row.events, "rule.tracking-lied", "rule.both-run", "point.damaged"]))
+                events=[*row.events, *_NEW_EVENTS]))
