@@ -27,7 +27,7 @@ from .hub import machine_topic, task_topic
 from .rule_state import move
 
 UNCOUNTED: Final = frozenset({"failover", "undo", "test", "switch-back", "commit-failback",
-                              "undo-failback", "check", "refresh", "rebuild"})
+                              "undo-failback", "cable", "watch", "check", "refresh", "rebuild"})
 """Kinds that no limit counts: an instant boot and its undo (M19; tests have a cap of their own),
 the steps of a failback in which a machine stands still, and the short calls that look at a
 platform without moving data."""
@@ -227,8 +227,11 @@ def _running(task: Any) -> sa.ScalarSelect[int]:
 _HEADS = _make_heads(sa.or_(_L.c.source_host == "", _M.c.max_tasks > _running(_T.alias())))
 _HEAD_OF_LANE = _make_heads(_THE_LANE)
 _GIVE = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), is_queued())
-_SETTINGS = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"))
-             .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("rule")))
+_P = schema.restore_point
+_SETTINGS = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"), _P.c.damage)
+             .join(_M, _M.c.name == _R.c.machine)
+             .outerjoin(_P, sa.and_(_P.c.rule == _R.c.id, _P.c.number == _R.c.latest_point))
+             .where(_R.c.id == sa.bindparam("rule")))
 
 
 @dataclass(slots=True)
@@ -314,7 +317,8 @@ def _settings(conn: Connection, task: Record) -> RuleSettings | None:
         storage=rule.storage, replica_name=rule.replica_name, networks=rule.networks,
         retention=rule.retention, quiesce=rule.quiesce, transfer_buffer=task.transfer_buffer,
         temp_dir=rule.temp_dir or rule.machine_temp_dir, fast_transfer=rule.fast_transfer,
-        lan_free=rule.lan_free, datacenter=rule.datacenter, host=rule.host)
+        lan_free=rule.lan_free, datacenter=rule.datacenter, host=rule.host,
+        damage=rule.damage or {})
 
 
 # --- what a queued task waits for ----------------------------------------------------------------

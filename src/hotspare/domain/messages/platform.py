@@ -74,8 +74,8 @@ TEXTS: dict[str, Text] = {
         "End what uses the replica's files on the target host."),
     "replica.changed": Text(
         "The replica's file {file} was written to since its restore point.",
-        "Find out what wrote to it. To start over, delete the rule with --delete-replica and make "
-        "it anew."),
+        "Find out what wrote to it, and see that it does not go on. The point stays as it is; a "
+        "new one that is right is made by: hotspare rule start RULE --repair"),
     "replica.in-use": Text(
         "The replica cannot be removed: {by} stands on it.",
         "End the failover or test first.", exit=4),

@@ -73,7 +73,7 @@ class LibvirtWriteBack:
         layout = self._off(find_machine(self._connection, vm))
         kept = _Kept(self._connection, layout, origin)
         kept.fence(epoch)
-        end_receivers(self._connection, name, readers=True)
+        end_receivers(self._connection, name)
         self._end_readers(origin.rule, layout)
         media = [*_media(layout), *kept.undo_disks()]
         fault_point("write-back.after-undo-disks")
@@ -122,7 +122,7 @@ class LibvirtWriteBack:
     def clear(self, vm: str, origin: Intent) -> list[Leftover]:
         name = names.writer(origin.rule)
         found = [Leftover("domain", ended)
-                 for ended in end_receivers(self._connection, name, readers=True)]
+                 for ended in end_receivers(self._connection, name)]
         found += remove_sockets(self._connection, name)
         try:
             domain = find_machine(self._connection, vm)

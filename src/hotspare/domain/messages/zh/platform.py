@@ -68,7 +68,8 @@ TEXTS: dict[str, Text] = {
         "请在目标主机上结束使用目标虚机文件的程序。"),
     "replica.changed": Text(
         "目标虚机的文件 {file} 自其恢复点以来被写入过。",
-        "请查明是什么写入了它。如需重新开始，请用 --delete-replica 删除规则后重新创建。"),
+        "请查明是什么写入了它，并确保不再发生。该恢复点保持原样；"
+        "要生成正确的新恢复点，请执行：hotspare rule start RULE --repair"),
     "replica.in-use": Text(
         "目标虚机不能删除：{by} 正在使用它。",
         "请先结束切换或演练。"),
