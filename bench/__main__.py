@@ -27,13 +27,14 @@ BENCHES = {
 }
 
 _ROOT = Path(__file__).parents[1]
+_PATH = ":".join(str(_ROOT / part) for part in ("src", "tests", ""))
 _CLEAN_UP_S = 60        # seconds that a bench that was told to end has for removing what it made
 
 
 def run(name: str, options: list[str]) -> int:
     """One bench, to its end. A bench that is told to end cleans up first, and is waited for."""
     process = subprocess.Popen([sys.executable, "-m", f"bench.{BENCHES[name]}", *options],
-                               env=os.environ | {"PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT}"})
+                               env=os.environ | {"PYTHONPATH": _PATH})
     try:
         return process.wait()
     except KeyboardInterrupt:

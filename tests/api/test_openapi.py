@@ -47,7 +47,8 @@ pytestmark = pytest.mark.parametrize(
 
 DELETING = {"remove_user": "user", "remove_platform": "platform", "delete_rule": "rule",
             "delete_template": "template", "remove_channel": "channel",
-            "remove_machine": "machine", "revoke_machine": "machine"}
+            "remove_machine": "machine", "revoke_machine": "machine",
+            "remove_proof_schedule": "proof"}
 """Operations that must have something new each time."""
 
 CHANGING = {"edit_platform", "move_platform"}
@@ -160,4 +161,5 @@ def test_all_of_it_was_asked_often_enough(everything: World) -> None:
                      f"{rule}/start", f"{rule}/stop", f"{rule}/failover",
                      f"{rule}/planned-failover", f"{rule}/permanent", f"{rule}/undo",
                      f"{rule}/failback", f"{rule}/failback/switch", f"{rule}/failback/commit",
-                     f"{rule}/failback/undo"}
+                     f"{rule}/failback/undo", f"{rule}/scrub", f"{rule}/source/plug",
+                     f"{rule}/source/unplug"}

@@ -17,6 +17,7 @@ import httpx
 from hotspare.domain.bandwidth import Range
 from hotspare.domain.errors import GiveUp
 from hotspare.domain.proof import Checklist
+from hotspare.domain.schedule import Schedule
 from hotspare.services import NewRule
 from hotspare.workflows.wire import PROTOCOL, digest
 from unit.service_rig import ADMIN, OPERATOR, Rig, Served, rig, served
@@ -83,6 +84,8 @@ class World:
                 services.templates.save(OPERATOR, name, rule="r1", settings=None)
             case "channel":
                 services.notifications.add(ADMIN, name=name, url=self.hook)
+            case "proof":
+                services.proofs.add(OPERATOR, name, {"schedule": Schedule("daily", at="03:00")})
             case "machine":
                 self.enrol(name, f"token of {name}")
         return name
@@ -101,7 +104,7 @@ class World:
         return {"users": ("vera", "olga"), "platforms": ("src", "dst", "DST"),
                 "rules": tuple(i[name] for name in ("r1", "r2", "r3", "r4", "stood")),
                 "groups": ("g1",), "templates": ("t1",), "channels": (i["c1"],),
-                "machines": ("local", "m2")}[path.split("/")[3]]
+                "machines": ("local", "m2"), "proof-schedules": (i["p1"],)}[path.split("/")[3]]
 
 
 def furnish(made: Rig, over: Served, hook: str) -> World:
@@ -130,8 +133,9 @@ def furnish(made: Rig, over: Served, hook: str) -> World:
                            NewRule("g1", "src", "web5", "dst", "default"))
     services.templates.save(OPERATOR, "t1", rule="r2", settings=None)
     services.notifications.add(ADMIN, name="c1", url=hook)
+    proof = services.proofs.add(OPERATOR, "p1", {"schedule": Schedule("daily", at="03:00")})
     ids = {r.name: r.id for r in services.rules.list(ADMIN).items} | {
-        "c1": services.notifications.get(ADMIN, "c1").id,
+        "p1": proof.id, "c1": services.notifications.get(ADMIN, "c1").id,
         "spare": services.platforms.get(ADMIN, "spare").id}
     world = World(made, over, tokens, hook, ids)
     world.enrol("m2", MACHINE_TOKEN)

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from hotspare.domain.errors import Fenced, ForeignChange, GiveUp, HotspareError, Refused, Stopped
+from hotspare.domain.errors import (
+    Fenced,
+    ForeignChange,
+    GiveUp,
+    HotspareError,
+    Reconnect,
+    Refused,
+    Stopped,
+)
 from hotspare.domain.lineage import Lineage
 from hotspare.domain.machine import DiskSpec
 from hotspare.platforms.port import Intent, ReplicaRef, StartSpec
@@ -133,6 +141,36 @@ class TargetSuite:
                 assert content_of(export) == bytes(model.now[disk_id])
             model.publish(session, intent)
             model.check(target, port=False)
+
+    def test_a_reader_lives_beside_runs_and_makes_way_for_a_merge(self, rig: TargetRig) -> None:
+        model = Model(rig, rig.vm("reader", 1))
+        disk = model.vm.disks[0].id
+        with rig.platform() as platform, rig.platform() as other:
+            target = platform.target(KEY)
+            model.ensure(target)
+            for _ in range(3):
+                model.cycle(target)
+            with other.target(KEY).read_point(model.ref, 3) as exports:
+                target.fence(model.ref, 1)
+                target.sweep(model.ref, [])
+                model.cycle(target)
+                with Reader(exports[disk]) as handle:
+                    content = bytes(handle.pread(SIZE, 0))
+                assert content == model.points[3][disk], "what is read stays that point"
+                assert target.pinned(model.ref) == {3}
+                target.retire(model.ref, 1, None, ignore)
+                del model.points[1]
+                with pytest.raises(Reconnect) as caught, exports[disk].open():
+                    pass
+                assert caught.value.code == "receiver.gone"
+            assert target.pinned(model.ref) == set()
+            with other.target(KEY).read_point(model.ref, 3) as exports:
+                assert content_of(exports[disk]) == content
+                target.seal(model.ref, 4)
+            model.check(target, port=False)
+            target.sweep(model.ref, [])     # the sockets of readers that were ended
+            target.remove_replica(model.ref)
+            assert rig.left(model.rule) == set()
 
     def test_abandon_leaves_nothing(self, rig: TargetRig) -> None:
         model = Model(rig, rig.vm("abandon", 2))

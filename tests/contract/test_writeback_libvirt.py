@@ -10,6 +10,7 @@ import pytest
 
 from hotspare.domain.errors import (
     Fenced,
+    ForeignChange,
     HotspareError,
     InstantLost,
     OutOfSpace,
@@ -194,6 +195,30 @@ def test_many_ranges_and_a_stop(make: Make) -> None:
         assert content_of(kept.export) == machine.content("vda")
         session.close(sealed=False)
         platform.write_back.clear(machine.name, origin)
+
+
+def test_an_undo_disk_that_was_deleted(make: Make) -> None:
+    """What is overwritten already would be taken for what was there before."""
+    machine = make("qcow2", "qcow2")
+    origin = machine.intent()
+    with machine.platform() as platform:
+        session = platform.write_back.open(machine.name, None, origin, 1)
+        overwrite(session, "vdb", SOME, 0xAA)
+        session.close(sealed=False)
+        (machine.host.storage_dir / f"{origin}.vdb.undo").unlink()
+        for _ in range(2):
+            with pytest.raises(ForeignChange) as caught:
+                platform.write_back.open(machine.name, None, origin, 1)
+            assert caught.value.code == "undo.missing" and caught.value.fields["disk"] == "vdb"
+        # its owner makes it a machine that is not understood: what stays is told
+        machine.define(machine.xml("<hostdev mode='subsystem' type='usb'><source startupPolicy="
+                                   "'optional'><vendor id='0x1'/><product id='0x1'/></source>"
+                                   "</hostdev>"))
+        left, = platform.write_back.clear(machine.name, origin)
+        assert left.error and machine.left()
+        machine.define(machine.xml())
+        platform.write_back.clear(machine.name, origin)
+    assert machine.left() == set()
 
 
 def test_no_space_for_the_undo_disk(make: Make) -> None:

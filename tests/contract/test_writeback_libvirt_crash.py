@@ -40,9 +40,9 @@ from .writeback_rig import (
     put_back,
 )
 
-WRITE = ("write-back.after-undo-disks", "write-back.after-receiver", "preserve.in-copy",
-         "preserve.before-flush", "preserve.after-flush", "child.after-write",
-         "write-back.before-close")
+WRITE = ("write-back.after-one-undo-disk", "write-back.after-undo-disks",
+         "write-back.after-receiver", "preserve.in-copy", "preserve.before-flush",
+         "preserve.after-flush", "child.after-write", "write-back.before-close")
 POWER_ON = ("power-on.after-checkpoint", "power-on.after-tracking", "power-on.after-start")
 FIRMWARE = ("firmware.after-create", "firmware.after-keep", "firmware.in-write")
 CLEAR = ("clear.after-seals",)

@@ -28,7 +28,7 @@ from hotspare.platforms.port import ConnectionReport, Place, VmSummary
 from hotspare.server import tls
 from hotspare.server.control import http_configuration
 from hotspare.services import Actor, LocalLink, NewRule, Services
-from hotspare.workflows.link import FoundReplica, Progress, Task
+from hotspare.workflows.link import FoundReplica, Progress, Scrubbed, Task
 
 ADMIN = Actor("admin", "administrator")
 OPERATOR = Actor("olga", "operator")
@@ -69,6 +69,8 @@ class Player:
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
     png: bytes = PNG                # the screenshot of each test
+    damage: dict[int, dict[str, Any]] = field(default_factory=dict)     # what scrubs find
+    power: dict[str, str] | None = field(default_factory=dict)      # what a watch sees
     replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -114,6 +116,15 @@ class Player:
                 if error is None:
                     link.inventory(task, self.report(task))
                 link.step(task, task.kind, "done", {})
+            case "watch":
+                link.step(task, "watch", "running", {})
+                while not self._closing and not link.limits(task).stop:
+                    link.inventory(task, {"power": self.power})
+                    time.sleep(0.02)
+                link.finish(task, "stopped", None, {})
+                return
+            case "cable":
+                link.step(task, "cable", "running", {})
             case "replicate":
                 if not self._replicate(task):
                     link.finish(task, "stopped", None, {})
@@ -130,6 +141,19 @@ class Player:
                 link.step(task, "clear-snapshot", "running", {})
                 if error is None:
                     link.adopt(task, ())
+            case "scrub":
+                link.step(task, "read-points", "running", {})
+                assert task.rule is not None
+                points = self.points.get(task.rule.id, [])
+                while self.hold.is_set():
+                    if link.limits(task).stop:
+                        link.finish(task, "stopped", None, {})
+                        return
+                    time.sleep(0.005)
+                if error is None:
+                    link.scrubbed(task, tuple(
+                        Scrubbed(p.number, self.damage.get(p.number, {})) for p in points),
+                        points[-1].number if points else 0)
             case "failback":
                 if error is None:
                     link.failback(task, {"origin": {}})
@@ -333,4 +357,5 @@ def spawn_up(state_dir: Path, listen: str = "127.0.0.1:0",
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(state_dir), listen], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": tests} | environment)
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(
+            filter(None, [tests, os.environ.get("PYTHONPATH")]))} | environment)

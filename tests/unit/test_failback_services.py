@@ -33,6 +33,11 @@ def refused(code: str, call: Any, *arguments: Any, **more: Any) -> None:
     assert caught.value.code == code
 
 
+def steps(here: Rig, rule: str) -> list[str]:
+    """What of the way there and back may be done now."""
+    return [o for o in view(here, rule).operations if o not in {"test", "scrub"}]
+
+
 def view(here: Rig, rule: str) -> Any:
     return here.services.rules.get(VIEWER, rule)
 
@@ -46,7 +51,7 @@ def test_there_and_home(here: Rig) -> None:
     here.ended(rules.failover(OPERATOR, rule, None))
     refused("auth.role", rules.failback, Actor("vera", "viewer"), rule)
     here.ended(rules.failback(OPERATOR, rule, shut_down=True, grace_s=5))
-    assert view(here, rule).operations == ["log", "failback", "switch-back", "undo-failback"]
+    assert steps(here, rule) == ["log", "failback", "switch-back", "undo-failback"]
     refused("rule.in-failback", rules.undo, OPERATOR, rule)
     refused("rule.in-failback", rules.permanent, OPERATOR, rule, None, "web0")
     refused("rule.failback-state", rules.commit_failback, OPERATOR, rule)
@@ -54,7 +59,7 @@ def test_there_and_home(here: Rig) -> None:
     assert here.player.begun[-1].arguments["failback"] == {"origin": {}}
     assert (task.kind, here.state(rule)) == ("failback", "ready-to-switch")
     here.ended(rules.switch_back(OPERATOR, rule))
-    assert view(here, rule).operations == ["log", "commit-failback", "undo-failback"]
+    assert steps(here, rule) == ["log", "commit-failback", "undo-failback"]
     assert view(here, rule).commit_at is None
     here.ended(rules.commit_failback(OPERATOR, rule))
     found = view(here, rule)
@@ -88,7 +93,7 @@ def test_what_failed_can_go_on_or_be_undone(here: Rig) -> None:
     here.ended(rules.failback(OPERATOR, rule))
     fail["failback"] = fail["switch-back"] = GiveUp("task.failed", task=1)
     here.ended(rules.failback(OPERATOR, rule))
-    assert view(here, rule).operations == ["log", "failback", "switch-back", "undo-failback"]
+    assert steps(here, rule) == ["log", "failback", "switch-back", "undo-failback"]
     assert here.state(rule) == "failback-halted"
     here.ended(rules.switch_back(OPERATOR, rule))
     assert here.state(rule) == "failback-halted"
@@ -107,7 +112,7 @@ def test_a_commit_that_has_begun_is_not_undone(here: Rig) -> None:
     here.ended(rules.switch_back(OPERATOR, rule))
     here.player.fail["commit-failback"] = GiveUp("task.failed", task=1)
     here.ended(rules.commit_failback(OPERATOR, rule))
-    assert view(here, rule).operations == ["log", "commit-failback"]
+    assert steps(here, rule) == ["log", "commit-failback"]
     refused("failback.is-committed", rules.undo_failback, OPERATOR, rule, "web0")
     here.player.fail.clear()
     here.ended(rules.commit_failback(OPERATOR, rule))

@@ -38,7 +38,8 @@ REPORTS: dict[str, dict[str, Any]] = {
     "step": {"step": "transfer", "state": "done", "detail": {}},
     "log": {"level": "info", "code": "replicate.continues", "fields": {"task": 1}},
     "pause": {"reason": None}, "adopt": {"points": []}, "failover": {"number": 1, "detail": {}},
-    "inventory": {"vms": []}, "proof": {"verdict": "passed", "checks": [], "screenshot": None},
+    "failback": {"detail": None}, "inventory": {"vms": []},
+    "proof": {"verdict": "passed", "checks": [], "screenshot": None},
     "finish": {"outcome": "ok", "error": None, "figures": {}}}
 
 

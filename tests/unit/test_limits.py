@@ -124,6 +124,27 @@ def test_an_instant_boot_passes_all_limits(tmp_path: Path) -> None:
         assert [row.buffer for row in here.tasks()] == [4 * MIB, None]
 
 
+def test_tests_have_a_cap_of_their_own(tmp_path: Path, database: str | None) -> None:
+    """A failover does not wait behind those that wait for it."""
+    with yard(tmp_path, database) as here:
+        here.machine("m", max_tasks=1)
+        rules = here.rules(5, "a", "t", "m")
+        with here.services.context.change() as change:
+            tests = [queue.enqueue(change, "test", SERVICE, machine="m", rule=rule, epoch=1,
+                                   point=1) for rule in rules[:4]]
+        here.start(rules[0])
+        assert [row.kind for row in here.tasks()] == ["test", "test", "replicate"]
+        reason = here.reason(tests[3])
+        assert reason["code"] == "queue.tests-full" and reason["fields"]["place"] == 2
+        with here.services.context.change() as change:
+            queue.move(change, rules[4], queue_event("fail-over"))
+            queue.enqueue(change, "failover", SERVICE, machine="m", rule=rules[4], epoch=1,
+                          point=1)
+        assert [row.kind for row in here.tasks()][-1] == "failover"
+        here.end(tests[0])
+        assert [row.id for row in here.tasks() if row.kind == "test"] == tests[1:3]
+
+
 def queue_event(name: str) -> Any:
     from hotspare.domain.rule_states import Event
 

@@ -90,4 +90,5 @@ def test_what_waits_is_shown_everywhere_with_its_place(
 
 def test_each_kind_of_task_counts_unless_it_is_an_instant_boot_or_only_looks() -> None:
     assert set(get_args(TaskKind)) == COUNTED | UNCOUNTED and not COUNTED & UNCOUNTED
-    assert {"failover", "undo", "check", "refresh", "rebuild"} == UNCOUNTED
+    assert {"failover", "undo", "test", "switch-back", "commit-failback", "undo-failback",
+            "cable", "watch", "check", "refresh", "rebuild"} == UNCOUNTED

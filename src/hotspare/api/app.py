@@ -15,6 +15,7 @@ from .routes import (
     groups,
     link,
     platforms,
+    proofs,
     rules,
     schedules,
     settings,
@@ -48,7 +49,7 @@ def create_app(services: Services, ca_pem: str | None = None) -> FastAPI:
                        responses=errors.ALWAYS)
     with_token = [Depends(BEARER), Depends(actor_of), Depends(only_described)]
     for module in (users, platforms, rules, groups, tests, tasks, settings, fleet, schedules,
-                   channels, statistics):
+                   channels, statistics, proofs):
         app.include_router(module.router, prefix=PREFIX, dependencies=with_token,
                            responses=errors.ALWAYS | errors.WITH_TOKEN)
     app.include_router(statistics.scrape, dependencies=with_token)

@@ -28,6 +28,8 @@ Address = Annotated[str, StringConstraints(min_length=1, max_length=1024, patter
 Folder = Annotated[str, StringConstraints(max_length=1024, pattern=PLAIN)]
 Place = Annotated[str, StringConstraints(max_length=255, pattern=PLAIN)]
 
+Point = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
 Ref = Annotated[Named, Path(description="an id or a name")]
 TestId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 TaskId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
@@ -160,9 +162,15 @@ class Act(Input):
     force: bool = False
 
 
+class Start(Input):
+    compare: bool = Field(False, description="read all of the source, whatever its tracking says")
+    repair: bool = Field(
+        False, description="mend what somebody else has changed at the target")
+
+
 class Failover(Input):
-    point: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
-        None, description="null: the newest")
+    point: Point | None = Field(None, description="null: the newest that is not damaged")
+    damaged: bool = Field(False, description="take a point that is damaged, too")
     unplugged: bool = Field(False, description="start with the cables out")
     allow_duplicate_mac: bool = Field(
         False, description="also while the source runs with the same addresses")

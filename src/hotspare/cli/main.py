@@ -16,6 +16,7 @@ from . import (
     notify,
     platforms,
     processes,
+    proofs,
     rules,
     schedules,
     sessions,
@@ -40,6 +41,7 @@ app.add_typer(machines.machine, name="machine")
 fleet.add_to(machines.machine, rules.rule, platforms.platform)
 app.add_typer(settings.settings, name="settings")
 app.add_typer(rules.rule, name="rule")
+app.add_typer(rules.source, name="source")
 app.add_typer(rules.point, name="point")
 app.add_typer(groups.group, name="group")
 app.add_typer(groups.template, name="template")
@@ -54,6 +56,7 @@ statistics.add_to(app, rules.rule, groups.group, settings.settings)
 app.add_typer(admin.admin, name="admin")
 app.command("doctor")(admin.doctor)
 app.add_typer(notify.notify, name="notify")
+app.add_typer(proofs.proof, name="proof")
 
 
 _LANGUAGE = ["HOTSPARE_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 rule = typer.Typer(help="Replication rules: one machine's protection each.",
                    no_args_is_help=True)
+source = typer.Typer(help="The machine that a rule protects, while its replica runs.",
+                     no_args_is_help=True)
 point = typer.Typer(help="Restore points.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="RULE", help="Its name or id.")]
@@ -43,6 +45,8 @@ Force = Annotated[bool, typer.Option(
     "--force", help="Also when source or target cannot be cleaned up. What stays there is "
                     "in the log.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Damaged = Annotated[bool, typer.Option(
+    "--damaged", help="Take a restore point that is damaged, too.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress and wait for the end.")]
 
 
@@ -123,11 +127,22 @@ def show(name: Name, as_json: Json = False) -> None:
 
 
 @rule.command("start")
-def start(names: Names, wait: Wait = False, as_json: Json = False) -> None:
+def start(
+    names: Names,
+    compare: Annotated[bool, typer.Option(
+        "--compare", help="Read all of the source and send what differs, whatever tracking says."
+    )] = False,
+    repair: Annotated[bool, typer.Option(
+        "--repair", help="Mend what somebody else has changed at the target.")] = False,
+    wait: Wait = False, as_json: Json = False,
+) -> None:
     """Run now; a periodic rule then goes on by its schedule."""
+    if (compare or repair) and len(names) > 1:
+        raise typer.BadParameter("--compare and --repair go with one rule")
     with connected(as_json) as client:
         if len(names) == 1:
-            started(client, client.start_rule(names[0]), wait, as_json)
+            task = client.start_rule(names[0], compare=compare, repair=repair)
+            started(client, task, wait, as_json)
         else:
             told(client, client.act("start", names), wait, as_json)
 
@@ -216,19 +231,56 @@ def points(name: Name, as_json: Json = False) -> None:
     """The restore points of a rule, newest first."""
     with connected(as_json) as client:
         answer(client.points(name), as_json, lambda items: table(
-            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "TESTED", "NOTE"],
+            ["POINT", "TAKEN", "AGE", "CONSISTENCY", "SIZE", "MOVED", "SCRUBBED", "TESTED", "NOTE"],
             [[str(p["number"]), when(p["taken_at"]), ago(p["taken_at"]), p["consistency"],
-              size(p["size"]), size(p["moved"]),
+              size(p["size"]), size(p["moved"]), _scrubbed(p),
               f"{p['verdict']} {ago(p['tested_at'])}" if p["verdict"] else "-",
               " ".join(filter(None, ["(failover stands on it)" if p["standing"] else "",
                                      p["note"]]))] for p in items],
             f"No restore point yet. Make one: hotspare rule start {name}"))
 
 
+def _scrubbed(p: shapes.Point) -> str:
+    if p["damaged_at"] is not None:
+        return f"DAMAGED ({size(p['damaged'])})"
+    return ago(p["scrubbed_at"])
+
+
+@point.command("scrub")
+def scrub(
+    name: Name,
+    number: Annotated[int | None, typer.Option(
+        "--point", help="The restore point; the newest if not given.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All points, the newest first.")] = False,
+    wait: Wait = False, as_json: Json = False,
+) -> None:
+    """Read restore points again at the target and compare them with their digests, beside
+    whatever else the rule does. Ends with an error when one is damaged."""
+    if every and number is not None:
+        raise typer.BadParameter("use one of --point and --all")
+    with connected(as_json) as client:
+        started(client, client.scrub(name, number, every), wait, as_json)
+
+
+@source.command("unplug")
+def unplug(name: Name, wait: Wait = False, as_json: Json = False) -> None:
+    """Take the network cables out of a source that came back beside its replica."""
+    with connected(as_json) as client:
+        started(client, client.plug_source(name, False), wait, as_json)
+
+
+@source.command("plug")
+def plug(name: Name, wait: Wait = False, as_json: Json = False) -> None:
+    """Put the network cables in again."""
+    with connected(as_json) as client:
+        started(client, client.plug_source(name, True), wait, as_json)
+
+
 def failover(
     name: Name,
-    point: Annotated[int | None, typer.Option(help="The restore point; the newest if not given.")
-                     ] = None,
+    point: Annotated[int | None, typer.Option(
+        help="The restore point; the newest that is not damaged if not given.")] = None,
+    damaged: Damaged = False,
     planned: Annotated[bool, typer.Option(
         "--planned", help="Run, shut the source down, run again, then fail over: nothing is lost."
     )] = False,
@@ -244,9 +296,9 @@ def failover(
     wait: Wait = False, as_json: Json = False,
 ) -> None:
     """Run from the replica. What it writes is kept apart; undo throws that away."""
-    if planned and (point is not None or unplugged or allow_duplicate_mac):
+    if planned and (point is not None or unplugged or allow_duplicate_mac or damaged):
         raise typer.BadParameter("--planned goes to the newest point with the source off: leave "
-                                 "out --point, --unplugged and --allow-duplicate-mac")
+                                 "out --point, --damaged, --unplugged and --allow-duplicate-mac")
     if power_off and not planned:
         raise typer.BadParameter("--power-off goes with --planned only")
     with connected(as_json) as client:
@@ -254,7 +306,7 @@ def failover(
             task = client.planned_failover(name, duration(grace), power_off)
         else:
             task = client.failover(name, point, unplugged=unplugged,
-                                   allow_duplicate_mac=allow_duplicate_mac)
+                                   allow_duplicate_mac=allow_duplicate_mac, damaged=damaged)
         _started(client, name, task, wait, as_json)
 
 
@@ -267,7 +319,9 @@ def undo(name: Name, wait: Wait = False, as_json: Json = False) -> None:
 def permanent(
     name: Name,
     point: Annotated[int | None, typer.Option(
-        help="The restore point, if no failover stands; the newest if not given.")] = None,
+        help="The restore point, if no failover stands; the newest that is not damaged if not "
+             "given.")] = None,
+    damaged: Damaged = False,
     machine: Annotated[str | None, typer.Option(
         "--confirm", metavar="VM", help="The machine's name; asked for if not given.")] = None,
     wait: Wait = False, as_json: Json = False,
@@ -282,7 +336,7 @@ def permanent(
                        f"{rule['source_name']} is not replicated any more, and there is no way "
                        "back.", err=True)
             machine = typer.prompt(f"Type {rule['vm_name']} to confirm", err=True)
-        task = client.permanent(name, point, machine)
+        task = client.permanent(name, point, machine, damaged=damaged)
         _started(client, name, task, wait, as_json)
 
 
@@ -306,11 +360,13 @@ def _state(r: shapes.Rule) -> str:
 
 def _show(r: shapes.Rule) -> None:
     waits, error, pause = r["waits_for"] or {}, r["last_error"] or {}, r["pause"] or {}
+    both = r["both_run"] or {}
     covers = r["retention_covers_s"]
     place = ", ".join(filter(None, [r["datacenter"], r["host"], f"storage {r['storage']}"]))
     facts([
         ("name", r["name"]), ("id", r["id"]), ("group", r["group_name"] or ""),
         ("state", f"{_state(r)} ({r['state_zh']})"), ("phase", r["phase"] or ""),
+        ("ALARM", str(both.get("message", ""))), ("", str(both.get("remedy", ""))),
         ("waits for", str(waits.get("message", ""))), ("paused", str(pause.get("message", ""))),
         ("machine", f"{r['vm_name']} of {r['source_name']}"),
         ("replica", f"{r['replica_name']} on {r['target_name']}, {place}"),
@@ -325,6 +381,7 @@ def _show(r: shapes.Rule) -> None:
                       if r["latest_point"] else "")),
         ("RPO wanted", span(r["rpo_s"]) if r["rpo_s"] else ""),
         ("runs from", f"point {r['failover_point']}" if r["failover_point"] else ""),
+        ("source machine", r["source_power"] or ""),
         ("commits itself", when(r["commit_at"]) if r["commit_at"] else ""),
         ("quiesce", r["quiesce"]),
         ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),

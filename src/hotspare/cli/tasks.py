@@ -144,6 +144,7 @@ def _show(found: shapes.Task) -> None:
            ("bytes", f"{size(found['bytes_moved'])} moved, {size(found['bytes_read'])} read, "
                      f"{size(found['bytes_zero'])} zero, {size(found['bytes_queried'])} named as "
                      "changed" if found["kind"] == "replicate" else ""),
+           ("bytes read", size(found["bytes_read"]) if found["kind"] == "scrub" else ""),
            ("rate", f"{size(found['rate'])}/s" if found["rate"] else ""),
            ("whole disk read", "yes" if found["full"] else ""),
            ("guest stood still", span(found["stall_s"]) if found["stall_s"] else ""),

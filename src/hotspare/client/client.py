@@ -135,8 +135,8 @@ class Client:
             "action": action, "rules": rules, "group": group, "delete_replica": delete_replica,
             "force": force}))
 
-    def start_rule(self, ref: str) -> int:
-        return int(self.request("POST", f"/rules/{_seg(ref)}/start")["task"])
+    def start_rule(self, ref: str, **options: bool) -> int:
+        return int(self.request("POST", f"/rules/{_seg(ref)}/start", body=options)["task"])
 
     def stop_rule(self, ref: str) -> shapes.Rule:
         return cast(shapes.Rule, self.request("POST", f"/rules/{_seg(ref)}/stop"))
@@ -161,13 +161,20 @@ class Client:
         return cast(shapes.SchedulePreview,
                     self.request("POST", "/schedules/preview", body=body))
 
-    def permanent(self, rule: str, point: int | None, confirm: str) -> int:
+    def permanent(self, rule: str, point: int | None, confirm: str, **options: bool) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/permanent",
-                                body={"point": point, "confirm": confirm})["task"])
+                                body={"point": point, "confirm": confirm} | options)["task"])
+
+    def scrub(self, rule: str, point: int | None, every: bool) -> int:
+        return int(self.request("POST", f"/rules/{_seg(rule)}/scrub",
+                                body={"point": point, "all": every})["task"])
 
     def undo(self, rule: str) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/undo")["task"])
 
+    def plug_source(self, rule: str, plugged: bool) -> int:
+        what = "plug" if plugged else "unplug"
+        return int(self.request("POST", f"/rules/{_seg(rule)}/source/{what}")["task"])
     def start_test(self, rule: str, wanted: dict[str, Any]) -> int:
         return int(self.request("POST", f"/rules/{_seg(rule)}/tests", body=wanted)["task"])
 

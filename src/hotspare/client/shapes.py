@@ -117,6 +117,9 @@ class Rule(TypedDict):
     failover_detail: dict[str, Any] | None
     failback: dict[str, Any] | None         # what a failback has come to
     commit_at: float | None                 # when it commits itself
+    source_power: str | None
+    both_run_since: float | None
+    both_run: dict[str, Any] | None
     last_result: str | None
     last_error: dict[str, Any] | None
     last_task: int | None
@@ -168,6 +171,9 @@ class Point(TypedDict):
     task: int
     epoch: int
     standing: bool
+    scrubbed_at: float | None
+    damaged_at: float | None
+    damaged: int
     test: int | None
     verdict: str | None
     tested_at: float | None

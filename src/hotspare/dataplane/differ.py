@@ -26,8 +26,9 @@ class Comparison(BlockReader):
 
     def __init__(self, export: Export, plan: Plan, expected: Layers, key: bytes,
                  control: Control, side: str, throttles: Sequence[Throttle] = (),
-                 transfer_buffer: int = 4 << 20) -> None:
-        super().__init__(export, plan, control, side, self._compare, throttles, transfer_buffer)
+                 transfer_buffer: int = 4 << 20, unreadable: int | None = None) -> None:
+        super().__init__(export, plan, control, side, self._compare, throttles, transfer_buffer,
+                         unreadable)
         self._expected = expected
         self._hash = BlockHasher(key)
 

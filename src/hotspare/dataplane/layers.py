@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..domain.extents import BLOCK, Extent
 from .blocks import Marks, Run, block_count
 from .digests import DIGEST, UNKNOWN_DIGEST, ZERO_DIGEST
 from .files import space_errors
@@ -90,9 +91,7 @@ class Layers:
                     first, end = run.first, run.first + run.blocks
                     if plan.compare:
                         end = min(end, journal.window)
-                    for low in range(first, min(end, self.count), _PIECE):
-                        count = min(_PIECE, end - low, self.count - low)
-                        self._put(low, count, memoryview(UNKNOWN_DIGEST * count))
+                    self._unknown(first, end)
             for entry in journal.entries():
                 count = min(entry.blocks, self.count - entry.first)
                 if count <= 0 or entry.kind == SAME:
@@ -101,6 +100,17 @@ class Layers:
                     self._put(entry.first, count, memoryview(entry.digests))
                 else:
                     self.marks.set(entry.first, count, ZERO)
+
+    def forget(self, extents: Iterable[Extent]) -> None:
+        """What the disk holds there is not what the layers below say: unknown, equal to nothing."""
+        with space_errors(self._directory):
+            for offset, length in extents:
+                self._unknown(offset // BLOCK, -(-(offset + length) // BLOCK))
+
+    def _unknown(self, first: int, end: int) -> None:
+        for low in range(first, min(end, self.count), _PIECE):
+            count = min(_PIECE, end - low, self.count - low)
+            self._put(low, count, memoryview(UNKNOWN_DIGEST * count))
 
     def _put(self, first: int, count: int, digests: memoryview) -> None:
         self._ahead = b""
@@ -155,9 +165,9 @@ class Layers:
         """All blocks that some layer names, with their state DATA or ZERO."""
         return self.marks.runs()
 
-    def nonzero(self) -> Iterator[Run]:
-        """Blocks that are not zero."""
-        return (run for run in self.marks.runs() if run.state == DATA)
+    def nonzero(self, first: int = 0) -> Iterator[Run]:
+        """Blocks from ``first`` on that are not zero."""
+        return (run for run in self.marks.runs(first) if run.state == DATA)
 
 
 def folded(directory: Path, size: int, disk: str, tables: list[DigestTable]) -> Layers:

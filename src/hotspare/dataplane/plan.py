@@ -171,7 +171,8 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
     - ``previous``: plans and journals of earlier passes into the same unpublished state, oldest
       first. What they did not complete and flush is planned again.
     - ``base_size``: bytes of the disk at the last point, when that is another size.
-    - ``also``: extents to add to the changes, sorted; iterated again after a reconnect.
+    - ``also``: sorted, read more than once: what is planned whether it changed or not. A compare
+      sends of it what ``expected`` does not hold (:meth:`.layers.Layers.forget`: all of it).
     - ``side``: whose disk it is, for errors.
 
     Raises TrackingUnusable when a dirty bitmap is not offered, Reconnect
@@ -185,7 +186,8 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
         with ExitStack() as stack, space_errors(path):
             changed = stack.enter_context(_Spool(path.parent))
             changed.fill(round_out(union(_changed(export, changes, size, control, side),
-                                         _left_over(previous), _cut(base_size, size), also), size))
+                                         _left_over(previous), _cut(base_size, size), also),
+                                   size))
             zeros = _zeros(export, changed, size, control, side)
             runs = _classify(changed, zeros)
             if expected is not None:
@@ -198,15 +200,17 @@ def plan_disk(path: Path, *, pass_id: PassId, export: Export, changes: Changes, 
     return with_attempts(attempt, control, pass_id.disk)
 
 
-def with_attempts(work: Callable[[], T], control: Control, disk: str,
-                  attempts: int = _ATTEMPTS) -> T:
-    """``work`` again when a connection breaks under it. Raises Reconnect ``….unreachable``."""
-    failures = 0
+def with_attempts(work: Callable[[], T], control: Control, disk: str, attempts: int = _ATTEMPTS,
+                  progress: Callable[[], int] = lambda: 0) -> T:
+    """``work`` again when a connection breaks under it; attempts are counted anew when it has made
+    ``progress``. Raises Reconnect ``….unreachable``."""
+    failures = reached = 0
     while True:
         try:
             return work()
         except (Broken, Reconnect) as error:
-            failures += 1
+            failures = failures + 1 if progress() == reached else 1
+            reached = progress()
             if failures >= attempts:
                 if isinstance(error, Reconnect):
                     raise
@@ -310,12 +314,15 @@ def _classify(changed: Iterable[Extent], zeros: Iterable[Extent]) -> Iterator[Pl
 
 def _compared(runs: Iterator[PlanRun], expected: Layers, size: int) -> Iterator[PlanRun]:
     """Of the zero runs, only blocks that the target holds as something else."""
-    nonzero = ((run.first, run.blocks) for run in expected.nonzero())
-    held = next(nonzero, None)
+    nonzero: Iterator[tuple[int, int]] | None = None
+    held = None
     for run in runs:
         if not run.zero:
             yield run
             continue
+        if nonzero is None:
+            nonzero = ((r.first, r.blocks) for r in expected.nonzero(run.first))
+            held = next(nonzero, None)
         end = run.first + run.blocks
         while held is not None and held[0] < end:
             low, high = max(run.first, held[0]), min(end, held[0] + held[1])

@@ -31,10 +31,11 @@ class BlockReader:
 
     def __init__(self, export: Export, plan: Plan, control: Control, side: str,
                  take: Callable[[int, memoryview], None], throttles: Sequence[Throttle] = (),
-                 transfer_buffer: int = 4 << 20) -> None:
-        """``side``: whose disk it is, for errors."""
+                 transfer_buffer: int = 4 << 20, unreadable: int | None = None) -> None:
+        """``side``: whose disk it is, for errors. ``unreadable``: the mark of a block that its
+        storage fails to read (EIO) again and again; None: that ends the reading."""
         self._export, self._plan, self._control, self._side = export, plan, control, side
-        self._take = take
+        self._take, self._unreadable = take, unreadable
         self._throttles, self._buffer = throttles, transfer_buffer
         self._size, self._disk = plan.id.size, plan.id.disk
         self._meter = RateMeter()
@@ -45,7 +46,7 @@ class BlockReader:
         """Read the plan's data, but not what is marked already. Raises Stopped, Reconnect
         ``….unreachable``, GiveUp ``….read-failed``, and what ``take`` raises."""
         with_attempts(lambda: self._read(self._plan.remaining(self.marks)), self._control,
-                      self._disk)
+                      self._disk, progress=lambda: self.bytes_read)
 
     def _read(self, runs: Iterable[PlanRun]) -> None:
         with connected(self._export, self._side, self._control) as (_, (connection, *_rest)):
@@ -81,8 +82,7 @@ class BlockReader:
                 for first, blocks, slot, code in ended:
                     active -= 1
                     if code:
-                        self._refused(failures, first, code)
-                        again.append((first, blocks))
+                        again += self._refused(failures, first, blocks, code)
                     else:
                         self._taken(first, blocks, slot)
                     arena.give(slot)
@@ -97,12 +97,20 @@ class BlockReader:
         self.marks.set(first, blocks, READ)
         self._take(first, slot.view)
 
-    def _refused(self, failures: dict[int, int], first: int, code: int) -> None:
+    def _refused(self, failures: dict[int, int], first: int, blocks: int,
+                 code: int) -> list[tuple[int, int]]:
+        """What is to be read again: block by block, so that a good one is not taken for a bad."""
         failures[first] = failures.get(first, 0) + 1
-        if failures[first] >= _ATTEMPTS:
+        if blocks > 1:
+            return [(n, 1) for n in range(first + blocks - 1, first - 1, -1)]
+        if failures[first] < _ATTEMPTS:
+            return [(first, 1)]
+        if code != errno.EIO or self._unreadable is None:
             (offset, length), = to_extents([(first, 1)], self._size)
             raise GiveUp(f"{self._side}.read-failed", disk=self._disk, offset=offset,
                          length=length, error=errno.errorcode.get(code, str(code)))
+        self.marks.set(first, 1, self._unreadable)
+        return []
 
     def _report(self) -> None:
         rate, total = self._meter.rate(), self._plan.totals.data

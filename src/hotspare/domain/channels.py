@@ -15,13 +15,17 @@ from .errors import Refused
 Severity = Literal["failure", "warning", "success"]
 
 Event = Literal["rule.run-failed", "rule.test-failed", "rule.rpo-violated",
-                "rule.unexpected-full", "machine.lost", "machine.back"]
+                "rule.unexpected-full", "rule.tracking-lied", "rule.both-run", "point.damaged",
+                "machine.lost", "machine.back"]
 
 EVENTS: Final[dict[str, Severity]] = {
     "rule.run-failed": "failure",
     "rule.test-failed": "failure",
     "rule.rpo-violated": "warning",
     "rule.unexpected-full": "warning",
+    "rule.tracking-lied": "failure",
+    "rule.both-run": "failure",
+    "point.damaged": "failure",
     "machine.lost": "failure",
     "machine.back": "success",
 }

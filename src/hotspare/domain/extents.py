@@ -74,6 +74,19 @@ def round_out(extents: Iterable[Extent], size: int, grain: int = BLOCK) -> Itera
     return merge(wide())
 
 
+def bounded(extents: Iterable[Extent], size: int, most: int) -> tuple[Extent, ...]:
+    """At most ``most`` extents that cover all of the sorted ``extents`` of a disk of ``size``
+    bytes; where there are more, they are rounded out until they are few."""
+    kept: list[Extent] = []
+    grain = BLOCK
+    for extent in extents:
+        kept.append(extent)
+        while len(kept) > most:
+            grain *= 2
+            kept = list(round_out(kept, size, grain))
+    return tuple(merge(kept))
+
+
 def intersect(left: Iterable[Extent], right: Iterable[Extent]) -> Iterator[Extent]:
     """Bytes that are in both."""
     a_iter, b_iter = iter(left), iter(right)

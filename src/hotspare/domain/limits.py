@@ -13,6 +13,8 @@ LARGEST_IN_FLIGHT: Final = 32 * 1024 * 1024
 """Bytes that may be in flight to one hypervisor host, over all tasks and DR machines."""
 SMALLEST_BUFFER: Final = 64 * 1024
 MAX_TASKS: Final = 64
+MAX_TESTS: Final = 2
+"""Copies of restore points that a DR machine boots at once: each takes a machine's memory."""
 DEFAULT_PER_HOST: Final = 4
 
 _BYTES = re.compile(r"(\d{1,15})\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)

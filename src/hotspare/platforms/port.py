@@ -230,6 +230,11 @@ class Source(Protocol):
         Refused ``source.still-runs``. Idempotent."""
         ...
 
+    def plug(self, vm: str, plugged: bool) -> None:
+        """Put all of its network cables in, or take them out, whether it runs or not.
+        Idempotent."""
+        ...
+
     def prepare(self, quiesce: Quiesce) -> None:
         """An instant will be opened soon: start what takes time. Touches no machine."""
         ...
@@ -346,16 +351,17 @@ class Target(Protocol):
 
     def fence(self, replica: ReplicaRef, epoch: int) -> None:
         """After it returns nobody of a lower epoch can write or publish. Ends what our own
-        earlier process left open (receivers). Idempotent. Raises Fenced when the target already
-        has a higher epoch."""
+        earlier process left open (receivers), not what this one reads. Idempotent. Raises Fenced
+        when the target already has a higher epoch."""
         ...
 
     def begin(self, replica: ReplicaRef, disks: Sequence[DiskSpec], base: int | None,
-              intent: Intent) -> Session:
+              intent: Intent, sealed: bool = True) -> Session:
         """Open the unpublished state on top of point ``base`` (None: from nothing). A disk that
         the base lacks starts empty; a grown one is grown. Continues the same task's earlier
         unpublished state if it is there. Raises ForeignChange when the base was written since
-        its point, SealMissing when that cannot be told."""
+        its point, SealMissing when that cannot be told; not when ``sealed`` is False: what is wrong
+        in the base is then written anew."""
         ...
 
     def seal(self, replica: ReplicaRef, number: int) -> None:
@@ -364,7 +370,8 @@ class Target(Protocol):
 
     def read_point(self, replica: ReplicaRef,
                    number: int) -> AbstractContextManager[Mapping[str, Export]]:
-        """Read-only exports of a published point's disks, by disk id."""
+        """Read-only exports of a published point's disks, by disk id. A merge or a new seal takes
+        them away (Reconnect ``receiver.gone``); Retry ``replica.busy`` while one runs."""
         ...
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:
@@ -374,7 +381,7 @@ class Target(Protocol):
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         """Points that something stands on (a failover, a test, a foreign overlay), read from the
-        target itself, also when that something is shut off."""
+        target itself, also when that something is shut off; and those that this process reads."""
         ...
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,
@@ -623,7 +630,8 @@ class WriteBack(Protocol):
         Ends what an earlier process of the rule left open. Raises Fenced when a higher epoch was
         here, Refused ``source.runs`` when the machine is not off, ``source.saved`` when its
         memory is saved (it would not fit its disks any more), or with the reason why a disk
-        cannot be written; Retry ``source.disk-busy`` when somebody else has a disk open."""
+        cannot be written; Retry ``source.disk-busy`` when somebody else has a disk open,
+        ForeignChange ``undo.missing`` when what was preserved of a disk is gone."""
         ...
 
     def power_on(self, vm: str, intent: Intent) -> Token | None:
@@ -715,6 +723,10 @@ class Inventory(Protocol):
 
     def vms(self) -> Iterator[VmSummary]:
         """All machines, without those that are ours (receivers, helpers)."""
+        ...
+
+    def powers(self) -> Mapping[str, Power]:
+        """By lasting id, what each of those machines is. Cheap, whatever their number."""
         ...
 
     def replicas(self) -> Iterator[ReplicaRef]:

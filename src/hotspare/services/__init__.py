@@ -22,12 +22,14 @@ from .metrics import Metrics
 from .moves import Moves
 from .notifications import Notifications
 from .platforms import Platforms
+from .proofs import Proofs
 from .pruning import Pruner
 from .rebuild import Rebuild
 from .rules import NewRule, Rules
 from .scheduler import Scheduler
 from .schedules import Schedules
 from .sender import Sender
+from .source_watch import SourceWatch
 from .statistics import Statistics
 from .tasks import Tasks
 from .templates import Templates
@@ -60,8 +62,10 @@ class Services:
         self.settings = Settings(context)
         self.notifications = Notifications(context)
         self.schedules = Schedules(context)
+        self.proofs = Proofs(context)
         self.rebuild = Rebuild(context)
-        self.scheduler = Scheduler(context, self.machines)
+        self.source_watch = SourceWatch(context)
+        self.scheduler = Scheduler(context, self.machines, self.proofs, self.source_watch)
         self.sender = Sender(context)
 
     @staticmethod

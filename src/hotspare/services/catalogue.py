@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from ..domain.codec import decode, encode
 from ..domain.lineage import Manifest
 from ..store import schema
-from . import rpo
+from . import marks, rpo
 from .context import Change
 from .hub import rule_topic
 
 _P, _R = schema.restore_point, schema.rule
-_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.manifest)
+_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.manifest, _P.c.damage)
           .where(_P.c.rule == sa.bindparam("rule")))
 _THE_POINT = sa.and_(_P.c.rule == sa.bindparam("b_rule"), _P.c.number == sa.bindparam("b_number"))
 _INSERT, _UPDATE, _DELETE = (sa.insert(_P), sa.update(_P).where(_THE_POINT),
@@ -40,7 +40,9 @@ def adopt(change: Change, rule: str, points: Sequence[dict[str, Any]], at: float
         number = values["number"]
         there[number] = values["taken_at"], values["moved"]
         if number not in known:
-            change.conn.execute(_INSERT, {"rule": rule, **values})
+            change.conn.execute(_INSERT, {"rule": rule, **values, "damage": None,
+                                          "damaged_at": None,
+                                          **marks.inherited(known, number, change.now)})
         elif known[number].manifest != values["manifest"]:
             change.conn.execute(_UPDATE, {"b_rule": rule, "b_number": number, **values})
         else:

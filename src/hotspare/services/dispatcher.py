@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..domain.codec import encode
-from ..domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT
+from ..domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT, MAX_TESTS
 from ..domain.rule_states import Event
 from ..store import Record, schema
 from ..workflows.link import SIDE, RuleSettings, TaskKind
@@ -26,10 +26,11 @@ from .context import Change
 from .hub import machine_topic, task_topic
 from .rule_state import move
 
-UNCOUNTED: Final = frozenset({"failover", "undo", "switch-back", "commit-failback",
-                              "undo-failback", "check", "refresh", "rebuild"})
-"""Kinds that no limit counts: an instant boot and its undo (M19), the switch back that a stopped
-machine waits for, and the short calls that look at a platform without moving data."""
+UNCOUNTED: Final = frozenset({"failover", "undo", "test", "switch-back", "commit-failback",
+                              "undo-failback", "cable", "watch", "check", "refresh", "rebuild"})
+"""Kinds that no limit counts: an instant boot and its undo (M19; tests have a cap of their own),
+the steps of a failback in which a machine stands still, and the short calls that look at a
+platform without moving data."""
 COUNTED: Final = frozenset(get_args(TaskKind)) - UNCOUNTED
 """All others, a kind that is yet to come with them."""
 BEGUN: Final = ("dispatched", "running")
@@ -173,6 +174,8 @@ class _Load:
         """Why a task cannot begin: a code, and its fields. ``row`` has the task's machine
         (``machine``, ``busy``, ``max_tasks``, ``transfer_buffer``) and hosts."""
         if not row.source_host:             # no limit counts it
+            if row.kind == "test" and row.tests >= MAX_TESTS:
+                return "queue.tests-full", {"machine": row.machine, "limit": MAX_TESTS}
             return None
         if row.busy is not None:
             return "queue.machine-busy", {**row.busy["fields"], "reason": row.busy["code"],
@@ -194,6 +197,14 @@ class _Load:
 # --- the dispatch --------------------------------------------------------------------------------
 
 
+def _tests_beside(place: Any) -> sa.Case[int]:
+    """Tests that the machine of an uncounted task's ``place`` (a lane, a task) runs now."""
+    other = _T.alias()
+    count = sa.select(sa.func.count()).where(
+        is_begun(other), other.c.machine == place.c.machine, other.c.kind == "test")
+    return sa.case((place.c.source_host == "", count.scalar_subquery()), else_=0)
+
+
 def _make_heads(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Of each lane whose machine answers: the oldest task, NULL when there is none."""
     oldest = _T.alias()
@@ -202,7 +213,8 @@ def _make_heads(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
         oldest.c.source_host == _L.c.source_host, oldest.c.target_host == _L.c.target_host)
         .order_by(oldest.c.priority, oldest.c.id).limit(1).scalar_subquery())
     return (sa.select(_L, _M.c.max_tasks, _M.c.transfer_buffer, _M.c.busy, _T.c.id,
-                      _T.c.priority, _T.c.kind, _T.c.rule, _T.c.created_at)
+                      _T.c.priority, _T.c.kind, _T.c.rule, _T.c.created_at,
+                      _tests_beside(_L).label("tests"))
             .join(_M, _M.c.name == _L.c.machine).outerjoin(_T, _T.c.id == head)
             .where(_M.c.live, _M.c.revoked_at.is_(None), *where))
 
@@ -215,8 +227,11 @@ def _running(task: Any) -> sa.ScalarSelect[int]:
 _HEADS = _make_heads(sa.or_(_L.c.source_host == "", _M.c.max_tasks > _running(_T.alias())))
 _HEAD_OF_LANE = _make_heads(_THE_LANE)
 _GIVE = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), is_queued())
-_SETTINGS = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"))
-             .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("rule")))
+_P = schema.restore_point
+_SETTINGS = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"), _P.c.damage)
+             .join(_M, _M.c.name == _R.c.machine)
+             .outerjoin(_P, sa.and_(_P.c.rule == _R.c.id, _P.c.number == _R.c.latest_point))
+             .where(_R.c.id == sa.bindparam("rule")))
 
 
 @dataclass(slots=True)
@@ -302,13 +317,15 @@ def _settings(conn: Connection, task: Record) -> RuleSettings | None:
         storage=rule.storage, replica_name=rule.replica_name, networks=rule.networks,
         retention=rule.retention, quiesce=rule.quiesce, transfer_buffer=task.transfer_buffer,
         temp_dir=rule.temp_dir or rule.machine_temp_dir, fast_transfer=rule.fast_transfer,
-        lan_free=rule.lan_free, datacenter=rule.datacenter, host=rule.host)
+        lan_free=rule.lan_free, datacenter=rule.datacenter, host=rule.host,
+        damage=rule.damage or {})
 
 
 # --- what a queued task waits for ----------------------------------------------------------------
 
-_WAITING = (sa.select(_T.c.id, _T.c.machine, _T.c.source_host, _T.c.target_host, _M.c.live,
-                      _M.c.busy, _M.c.max_tasks, _M.c.transfer_buffer)
+_WAITING = (sa.select(_T.c.id, _T.c.machine, _T.c.source_host, _T.c.target_host, _T.c.kind,
+                      _M.c.live, _M.c.busy, _M.c.max_tasks, _M.c.transfer_buffer,
+                      _tests_beside(_T).label("tests"))
             .join(_M, _M.c.name == _T.c.machine)
             .where(is_queued(), _T.c.id.in_(sa.bindparam("tasks", expanding=True))))
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from ..domain import channels
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from ..workflows.link import SIDE
@@ -21,6 +22,8 @@ _T, _S, _R = schema.task, schema.task_step, schema.rule
 _END: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state.in_(LIVE))
 _END_STEPS: Final = sa.update(_S).where(_S.c.task == sa.bindparam("b_task"),
                                         _S.c.state == sa.literal_column("'running'"))
+_OF_A_POINT: Final[dict[str, channels.Event]] = {"test.failed": "rule.test-failed",
+                                        "scrub.found-damage": "point.damaged"}
 _RULE: Final = sa.select(_R).where(_R.c.id == sa.bindparam("rule"))
 
 
@@ -37,13 +40,13 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
             "state": "done" if outcome in {"ok", "warning"} else outcome})
         task_figures.settle(change, task, outcome, figures)
         if task.rule is not None:
-            if task.kind not in SIDE:
+            if task.kind not in SIDE | {"cable"}:
                 _settle(change, task, outcome, error)
             if outcome == "failed":
-                of_point = (error or {}).get("code") == "test.failed"
-                announce(change, "rule.test-failed" if of_point else "rule.run-failed",
-                         rule=task.rule, fields={"task": task.id, "kind": task.kind,
-                                                 "point": task.point, "cause": error})
+                code = str((error or {}).get("code"))
+                announce(change, _OF_A_POINT.get(code, "rule.run-failed"), rule=task.rule,
+                         fields={"task": task.id, "kind": task.kind, "point": task.point,
+                                 "cause": error})
         else:
             _found_host(change, task.platform)
         dispatch(change)

@@ -17,7 +17,7 @@ from ..domain.lineage import Manifest
 from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..store import Record, by_the_value, schema
-from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Task
+from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Scrubbed, Task
 from ..workflows.wire import (
     Call,
     LiveTask,
@@ -182,6 +182,12 @@ class LocalLink:
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
+
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        self._report("scrubbed", task, {"points": points, "newest": newest})
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        self._report("mended", task, {"number": number, "damage": damage})
 
     def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
               screenshot: bytes | None) -> None:

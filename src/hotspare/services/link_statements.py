@@ -39,7 +39,7 @@ REPORTED = sa.select(schema.machine.c.reported).where(
 _P, _R, _T = schema.platform, schema.rule, schema.task
 
 _USABLE = sa.or_(_P.c.verified, sa.exists().where(
-    _T.c.platform == _P.c.id, _T.c.state != sa.literal_column("'ended'")))
+    _T.c.platform == _P.c.id, _T.c.kind == "check", _T.c.state != sa.literal_column("'ended'")))
 """One that is not verified is for the check that does it."""
 
 

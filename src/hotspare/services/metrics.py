@@ -53,6 +53,7 @@ def _rules(conn: Connection) -> Iterator[str]:
     rows = conn.execute(sa.select(
         r.c.state, sa.func.count().label("rules"),
         sa.func.count(r.c.rpo_violated_at).label("violated"),
+        sa.func.count(r.c.both_run_since).label("both"),
         sa.func.count().filter(r.c.points == 0).label("unprotected"),
         sa.func.sum(r.c.points).label("points"), sa.func.sum(r.c.stored).label("stored"))
         .where(r.c.deleted_at.is_(None)).group_by(r.c.state)).all()
@@ -61,11 +62,16 @@ def _rules(conn: Connection) -> Iterator[str]:
         ({"state": state.value}, counted.get(state.value, 0)) for state in RuleState])
     for name, column, about in (
             ("rules_rpo_violated", "violated", "Rules whose newest point is older than allowed."),
+            ("rules_both_run", "both", "Rules whose source runs beside their replica."),
             ("rules_unprotected", "unprotected", "Rules without any restore point."),
             ("restore_points", "points", "Restore points of all rules."),
             ("stored_bytes", "stored", "Bytes that the restore points hold.")):
         yield _family(name, "gauge", about,
                       [({}, float(sum(getattr(row, column) for row in rows)))])
+    p = schema.restore_point
+    damaged = conn.execute(sa.select(sa.func.count()).where(p.c.damaged_at.is_not(None))).scalar()
+    yield _family("restore_points_damaged", "gauge", "Restore points that a scrub found wrong.",
+                  [({}, float(damaged or 0))])
 
 
 def _tasks(conn: Connection) -> Iterator[str]:

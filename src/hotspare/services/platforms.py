@@ -238,10 +238,11 @@ def find(conn: Connection, ref: str, code: str = "platform.not-found") -> Record
 
 def live_task(conn: Connection, *, rule: str | None = None, platform: str | None = None
               ) -> Record | None:
-    """The task that keeps others from the rule or the platform; a test or a scrub does not."""
+    """The task that keeps others from the rule or the platform; a test, a scrub and a watch do
+    not."""
     t = schema.task
     where = (sa.and_(t.c.rule == rule, t.c.kind.not_in(SIDE)) if rule is not None
-             else t.c.platform == platform)
+             else sa.and_(t.c.platform == platform, t.c.kind != "watch"))
     return conn.execute(sa.select(t).where(where, t.c.state != "ended").limit(1)).one_or_none()
 
 

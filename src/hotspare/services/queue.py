@@ -37,8 +37,8 @@ __all__ = ["BEGUN", "LIVE", "begin", "dispatch", "enqueue", "is_begun", "is_queu
 
 PRIORITY: Final[dict[TaskKind, int]] = {
     "failover": 10, "undo": 10, "switch-back": 10, "undo-failback": 10, "commit-failback": 20,
-    "check": 20, "refresh": 20, "rebuild": 30, "shut-down": 30, "failback": 40, "permanent": 40,
-    "remove": 50, "replicate": 100, "test": 110, "scrub": 120}
+    "cable": 10, "watch": 20, "check": 20, "refresh": 20, "rebuild": 30, "shut-down": 30,
+    "failback": 40, "permanent": 40, "remove": 50, "replicate": 100, "test": 110, "scrub": 120}
 LIVE: Final = ("queued", *BEGUN)
 _T, _S, _R = schema.task, schema.task_step, schema.rule
 _INSERT: Final = sa.insert(_T)

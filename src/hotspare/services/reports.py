@@ -13,9 +13,9 @@ from ..domain.codec import decode, encode
 from ..domain.errors import Fenced, GiveUp, Refused
 from ..platforms.port import Check, ConnectionReport, Place, VmSummary
 from ..store import Record, schema
-from ..workflows.link import FoundReplica, Outcome
+from ..workflows.link import SIDE, FoundReplica, Outcome
 from ..workflows.wire import Call
-from . import catalogue, ends, queue, rebuild, tests
+from . import catalogue, ends, marks, queue, rebuild, source_watch, tests
 from . import link_statements as sql
 from .context import SERVICE, Change
 from .hub import machine_topic, rule_topic, task_topic
@@ -49,7 +49,8 @@ class Reports:
         self.kinds: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "log": self._log, "adopt": self._adopt, "failover": self._failover,
             "failback": self._failback, "inventory": self._inventory, "finish": self._finish,
-            "pause": self._pause, "proof": tests.adopt}
+            "pause": self._pause, "proof": tests.adopt,
+            "scrubbed": marks.scrubbed, "mended": marks.mended}
 
     def apply(self, change: Change, call: Call, at: float, batch: Batch) -> None:
         """The caller writes the batch at the end of its change, or of its savepoint."""
@@ -94,6 +95,8 @@ class Reports:
         change.notify(task_topic(row.id))
 
     def _pause(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+        if row.kind in SIDE:        # the rule shows the pause of its run; the log has this one
+            return
         r, reason = schema.rule, body["reason"]
         if reason is not None:
             reason = {"code": str(reason["code"]), "fields": dict(reason["fields"])}
@@ -122,11 +125,13 @@ class Reports:
             failback=None if detail is None else dict(detail)))
         change.notify(rule_topic(str(row.rule)))
 
-    def _inventory(self, change: Change, row: Record, body: dict[str, Any], _at: float) -> None:
+    def _inventory(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
         if row.platform is None:
             return
         for replica in body.get("replicas") or ():
             rebuild.adopt(change, row, decode(FoundReplica, replica))
+        if "power" in body:
+            source_watch.seen(change, row.platform, body["power"], at)
         values: dict[str, Any] = {}
         if body.get("connection") is not None:
             connection = decode(ConnectionReport, body["connection"])

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from ..domain.damage import size_of
 from ..domain.errors import GiveUp, HotspareError, Refused
 from ..domain.rule_states import Event, Operation, RuleState, refusal
 from ..domain.schedule import next_run
@@ -77,6 +78,8 @@ class Rules:
         return page([PointView(number=r.number, taken_at=r.taken_at, consistency=r.consistency,
                                note=r.note, size=r.size, moved=r.moved, task=r.task,
                                epoch=r.epoch, standing=r.number == rule.failover_point,
+                               scrubbed_at=r.scrubbed_at, damaged_at=r.damaged_at,
+                               damaged=size_of(r.damage or {}),
                                test=r.test, verdict=r.verdict, tested_at=r.tested_at)
                      for r in rows], limit, cursor)
 
@@ -147,13 +150,18 @@ class Rules:
 
     # --- operations ----------------------------------------------------------------------------
 
-    def start(self, actor: Actor, ref: str) -> int:
-        """Run now; a periodic rule then goes on by its schedule. Returns the task."""
+    def start(self, actor: Actor, ref: str, *, compare: bool = False, repair: bool = False
+              ) -> int:
+        """Run now; a periodic rule then goes on by its schedule. Returns the task. ``compare``:
+        read all of the source and send what differs, whatever its tracking says. ``repair``: mend
+        what somebody else has changed at the target, instead of refusing to write there."""
         actor.need("operator")
+        options = {"compare": compare, "repair": repair}
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.START)
-            task = begin_run(change, rule, actor, "manual")
-            change.audit(actor, "rule.start", rule.id, task=task)
+            task = begin_run(change, rule, actor, "manual",
+                             arguments={k: True for k, wanted in options.items() if wanted})
+            change.audit(actor, "rule.start", rule.id, task=task, **options)
             return task
 
     def stop(self, actor: Actor, ref: str) -> RuleView:
@@ -198,17 +206,18 @@ class Rules:
             return task
 
     def failover(self, actor: Actor, ref: str, point: int | None, *, unplugged: bool = False,
-                 allow_duplicate_mac: bool = False) -> int:
-        """Run from the replica at ``point`` (None: the newest). While the source runs, only with
-        the replica's network cards ``unplugged``, or two machines of one address allowed.
-        Returns the task."""
+                 allow_duplicate_mac: bool = False, damaged: bool = False) -> int:
+        """Run from the replica at ``point`` (None: the newest that is not known to be damaged; a
+        damaged one only where that is allowed). While the source runs, only with the replica's
+        network cards ``unplugged``, or two machines of one address allowed. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.FAILOVER)
-            task = self._fail_over(change, actor, rule, point, unplugged=unplugged,
+            task = self._fail_over(change, actor, rule, point, damaged, unplugged=unplugged,
                                    allow_duplicate_mac=allow_duplicate_mac)
             change.audit(actor, "rule.failover", rule.id, task=task, point=point,
-                         unplugged=unplugged, allow_duplicate_mac=allow_duplicate_mac)
+                         unplugged=unplugged, allow_duplicate_mac=allow_duplicate_mac,
+                         damaged=damaged)
             return task
 
     def planned(self, actor: Actor, ref: str, grace_s: float, power_off: bool) -> int:
@@ -224,14 +233,8 @@ class Rules:
             return task
 
     def _fail_over(self, change: Change, actor: Actor, rule: Record, point: int | None,
-                   **arguments: Any) -> int:
-        p = schema.restore_point
-        known = change.conn.execute(sa.select(p.c.number).where(p.c.rule == rule.id)
-                                    .order_by(p.c.number)).scalars().all()
-        number = known[-1] if point is None else point
-        if number not in known:
-            raise GiveUp("rule.no-such-point", rule=rule.name, point=number,
-                         known=", ".join(map(str, known)))
+                   damaged: bool, **arguments: Any) -> int:
+        number = _point(change, rule, point, damaged)
         queue.move(change, rule.id, Event.FAIL_OVER)
         return self._queue(change, "failover", actor, rule, point=number, arguments=arguments)
 
@@ -245,10 +248,11 @@ class Rules:
             change.audit(actor, "rule.undo", rule.id, task=task)
             return task
 
-    def permanent(self, actor: Actor, ref: str, point: int | None, confirm: str) -> int:
-        """The replica becomes the machine: as it runs, or failed over to ``point`` (None: the
-        newest) first. There is no way back, so ``confirm`` has to name the machine. Returns the
-        first task."""
+    def permanent(self, actor: Actor, ref: str, point: int | None, confirm: str,
+                  damaged: bool = False) -> int:
+        """The replica becomes the machine: as it runs, or failed over to ``point`` (as
+        :meth:`failover`) first. There is no way back, so ``confirm`` has to name the machine.
+        Returns the first task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.PERMANENT)
@@ -260,7 +264,7 @@ class Rules:
                                   stands=rule.failover_point)
                 task = chains.begin_permanent(change, rule, actor)
             else:
-                task = self._fail_over(change, actor, rule, point, permanent=True)
+                task = self._fail_over(change, actor, rule, point, damaged, permanent=True)
             change.audit(actor, "rule.permanent", rule.id, task=task, point=point)
             return task
 
@@ -346,6 +350,30 @@ class Rules:
                **values: Any) -> int:
         return queue.enqueue(change, kind, actor, machine=rule.machine,
                              rule=rule.id, epoch=rule.epoch, **values)
+
+
+def _point(change: Change, rule: Record, point: int | None, damaged: bool) -> int:
+    """The restore point to run from. None: the newest that is not known to be damaged; that
+    newer ones are passed over is said."""
+    p = schema.restore_point
+    known: dict[int, bool] = {row.number: row.damaged_at is not None for row in change.conn.execute(
+        sa.select(p.c.number, p.c.damaged_at).where(p.c.rule == rule.id).order_by(p.c.number))}
+    good = [number for number, bad in known.items() if damaged or not bad]
+    if point is not None:
+        if point not in known:
+            raise GiveUp("rule.no-such-point", rule=rule.name, point=point,
+                         known=", ".join(map(str, known)))
+        if point not in good:
+            raise Refused("rule.point-damaged", name=rule.name, point=point,
+                          good=", ".join(map(str, good)) or "-")
+        return point
+    if not good:
+        raise Refused("rule.all-damaged", name=rule.name)
+    passed = [number for number in known if number > good[-1]]
+    if passed:
+        change.log("warning", "failover.passed-over", {
+            "point": good[-1], "points": ", ".join(map(str, passed))}, rule=rule.id)
+    return good[-1]
 
 
 def insert(change: Change, actor: Actor, new: NewRule, faults: Faults,

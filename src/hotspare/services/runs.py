@@ -17,7 +17,7 @@ from .hub import SCHEDULE, rule_topic
 
 
 def begin_run(change: Change, rule: Record, actor: Actor, trigger: str,
-              dispatch: bool = True) -> int:
+              dispatch: bool = True, arguments: dict[str, Any] | None = None) -> int:
     """Queue a run of a rule that is at rest, and set its next start. Returns the task.
 
     Without ``dispatch`` the caller does that, once for many (:func:`queue.begin`)."""
@@ -31,7 +31,8 @@ def begin_run(change: Change, rule: Record, actor: Actor, trigger: str,
     queue.move(change, rule.id, Event.START, **values)
     change.notify(SCHEDULE)
     return queue.enqueue(change, "replicate", actor, machine=rule.machine, rule=rule.id,
-                         epoch=rule.epoch, trigger=trigger, dispatch_now=dispatch)
+                         epoch=rule.epoch, trigger=trigger, dispatch_now=dispatch,
+                         arguments=arguments)
 
 
 def put_off(change: Change, rule: Record, until: float | None, code: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from math import inf
 from typing import Final
 
 import sqlalchemy as sa
@@ -16,8 +17,10 @@ from . import failback, queue
 from .context import SERVICE, Change, Context
 from .hub import SCHEDULE
 from .machines import Machines
+from .proofs import Proofs
 from .rpo import RpoWatch
 from .runs import begin_run, decode_ranges, put_off
+from .source_watch import SourceWatch
 
 _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
@@ -32,9 +35,12 @@ class Scheduler:
     by one. A rule never overlaps itself: it is started from rest only. No run begins while the
     bandwidth of its rule or DR machine is 0: its rule stays idle and says until when."""
 
-    def __init__(self, context: Context, machines: Machines) -> None:
+    def __init__(self, context: Context, machines: Machines, proofs: Proofs,
+                 sources: SourceWatch) -> None:
         self._context = context
         self._machines = machines
+        self._proofs = proofs
+        self._sources = sources
         self._rpo = RpoWatch(context)
         self._watch_at = 0.0
         self._stop = threading.Event()
@@ -56,12 +62,13 @@ class Scheduler:
                 if self._context.uptime() >= self._watch_at:
                     self._machines.watch()
                     self._watch_at = self._context.uptime() + _WATCH_EVERY_S
-                due = self.run_due()
+                due = min(self.run_due() or inf, self._proofs.run_due() or inf)
                 self._rpo.tick()
+                self._sources.tick()
             except Exception:           # a full disk, say: the next round may do better
                 _log.exception("the scheduler failed and goes on")
-                due = None
-            wait = _LONGEST_SLEEP_S if due is None else due - self._context.clock()
+                due = inf
+            wait = due - self._context.clock()
             if self._stop.is_set() or self._context.hub.closed:
                 return
             self._context.hub.wait(SCHEDULE, seen, min(max(wait, 0.0), _LONGEST_SLEEP_S))

@@ -53,6 +53,9 @@ def settle(change: Change, task: Record, outcome: str, figures: Mapping[str, Any
     if outcome in {"ok", "warning"}:
         _watch_full(change, task, rule, figures)
         rpo.set_target(change, rule.id)
+        if missed := _count(figures.get("missed")):
+            announce(change, "rule.tracking-lied", rule=rule.id,
+                     fields={"task": task.id, "size": missed})
 
 
 def _ended(change: Change, task: Record) -> float:

@@ -154,6 +154,9 @@ class RuleView:
     failover_detail: dict[str, Any] | None
     failback: dict[str, Any] | None         # what a failback has come to
     commit_at: float | None                 # when it commits itself
+    source_power: str | None            # while the replica runs: running, paused, off, unknown
+    both_run_since: float | None        # the source was seen to run beside the replica
+    both_run: dict[str, Any] | None     # code, message, remedy of that
     last_result: str | None
     last_error: dict[str, Any] | None
     last_task: int | None
@@ -271,6 +274,9 @@ class PointView:
     task: int
     epoch: int
     standing: bool                  # a failover stands on it
+    scrubbed_at: float | None       # read again and compared with its digests
+    damaged_at: float | None        # found to be wrong
+    damaged: int                    # bytes that are; at most
     test: int | None                # the last test of it
     verdict: str | None             # that it gave: passed, failed, unproven
     tested_at: float | None

@@ -165,6 +165,8 @@ rule = Table(
     Column("failover_detail", sa.JSON(none_as_null=True)),
     Column("failback", sa.JSON(none_as_null=True)),      # what a failback has done so far
     Column("commit_at", Time),              # when a failback is committed by itself
+    Column("source_power", sa.String(16)),  # seen while the replica runs: running, …, unknown
+    Column("both_run_since", Time),         # the source was seen to run beside its replica
     Column("points", sa.Integer, nullable=False, default=0),  # of the catalogue, kept by adopt
     Column("latest_point", sa.Integer),
     Column("latest_point_at", Time),
@@ -271,7 +273,31 @@ restore_point = Table(
     Column("size", sa.BigInteger, nullable=False),       # bytes of all disks
     Column("moved", sa.BigInteger, nullable=False),      # bytes written for this point
     Column("manifest", sa.JSON, nullable=False),
+    Column("scrubbed_at", Time),            # read again at the target
+    Column("damaged_at", Time),             # found to be wrong; NULL: not known to be
+    Column("damage", sa.JSON(none_as_null=True)),        # domain.damage
 )
+Index("ix_restore_point_damaged", restore_point.c.rule, **_where("damaged_at IS NOT NULL"))
+
+proof_schedule = Table(                     # of scrubs and tests
+    "proof_schedule", metadata,
+    Column("id", sa.String(8), primary_key=True),
+    Column("name", sa.String(64), nullable=False),
+    Column("name_key", sa.String(128), nullable=False, unique=True),
+    Column("kind", sa.String(16), nullable=False),       # a side kind of task
+    Column("all_points", sa.Boolean, nullable=False),    # else the newest
+    Column("schedule", sa.JSON, nullable=False),
+    Column("time_zone", sa.String(64), nullable=False),
+    Column("rule", ForeignKey("rule.id", ondelete="CASCADE")),          # neither: of all rules
+    Column("group", ForeignKey("rule_group.id", ondelete="CASCADE")),
+    Column("enabled", sa.Boolean, nullable=False),
+    Column("next_run_at", Time),
+    Column("last_run_at", Time),
+    Column("at_rule", sa.String(8)),        # of a run under way: the last rule that had its turn
+    Column("created_at", Time, nullable=False),
+    Column("created_by", sa.String(64), nullable=False),
+)
+Index("ix_proof_schedule_next_run_at", proof_schedule.c.next_run_at)
 
 proof = Table(                              # what tests of restore points found
     "proof", metadata,

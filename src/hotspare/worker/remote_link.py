@@ -24,7 +24,7 @@ from ..domain.lineage import Manifest
 from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from ..workflows.bench import Closing
-from ..workflows.link import Limits, Outcome, Progress, Task
+from ..workflows.link import Limits, Outcome, Progress, Scrubbed, Task
 from ..workflows.wire import (
     PROTOCOL,
     Call,
@@ -197,6 +197,11 @@ class RemoteLink:
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
 
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        self._report("scrubbed", task, {"points": points, "newest": newest})
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        self._report("mended", task, {"number": number, "damage": damage})
     def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
               screenshot: bytes | None) -> None:
         self._report("proof", task, proof_body(verdict, checks, screenshot))

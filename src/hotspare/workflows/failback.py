@@ -175,6 +175,8 @@ def _clear(bench: Bench, context: Json) -> None:
     if known(bench, context).get("place"):
         home = home_of(bench, context)
         home.platform.write_back.let_go(home.vm, origin(bench, context))
+        if home == Side(bench.source, bench.rule.vm):
+            return      # it has the original's uuid on the original's host: its tracking stays
         why = cleaned(bench, lambda: clean_source(bench))
         if why is not None:         # the original is gone: that is why there is a new place
             leave(bench, context, "remove.source-left", why)

@@ -40,7 +40,7 @@ from ..platforms.port import (
     Unknown,
     WriteBackSession,
 )
-from . import home, transfer
+from . import held, home, transfer
 from .bench import Bench
 
 _TURNED: Final = {
@@ -112,8 +112,9 @@ class Pass:
             home.note(self.bench.folder, self.bench.rule.id, spec.id, spec.size, *areas)
 
     def _at(self, number: int, disk: PointDisk, stack: ExitStack) -> Layers:
-        return stack.enter_context(transfer.layers_at(
-            self.bench, self._lineage.point(number), disk.spec.id, disk.spec.size))
+        return stack.enter_context(held.layers(
+            self.bench, self.bench.folder, self._lineage.point(number), disk.spec.id,
+            disk.spec.size))
 
     def _source_as_a_whole(self, disk: str, size: int, stack: ExitStack) -> Layers:
         """What the source holds, by digest. It may be larger or smaller than ``size``: a block
@@ -134,7 +135,8 @@ class Pass:
             self.bench.figures["full"] = True
             layers = stack.enter_context(Layers(self.folder, size))
         else:
-            layers = stack.enter_context(transfer.layers_at(self.bench, head, disk, size))
+            layers = stack.enter_context(held.layers(
+                self.bench, self.bench.folder, head, disk, size))
         self._scan(plan, disk, layers)
         return layers
 
@@ -220,8 +222,10 @@ class Pass:
 def workspace(folder: Path) -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    yield
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

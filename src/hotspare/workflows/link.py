@@ -18,7 +18,7 @@ from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
 TaskKind = Literal["replicate", "failover", "undo", "permanent", "shut-down", "failback",
                    "switch-back", "commit-failback", "undo-failback", "test", "scrub", "remove",
-                   "refresh", "check", "rebuild"]
+                   "refresh", "check", "rebuild", "watch", "cable"]
 SIDE: Final[frozenset[TaskKind]] = frozenset({"test", "scrub"})
 """Kinds that look at a restore point beside whatever else their rule does, and do not move it."""
 Outcome = Literal["ok", "warning", "failed", "stopped"]
@@ -44,6 +44,7 @@ class RuleSettings:
     lan_free: bool = False
     datacenter: str = ""
     host: str = ""
+    damage: dict[str, Any] = field(default_factory=dict)    # of the newest point: domain.damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,15 @@ class FoundReplica:
     error: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """What a scrub found of one point: what is wrong with it (a :data:`..domain.damage.Damage`),
+    nothing when it is good."""
+
+    number: int
+    damage: dict[str, Any] = field(default_factory=dict)
+
+
 class Link(Protocol):
     def next_task(self, wait_s: float) -> Task | None:
         """A task dispatched to this machine and not yet begun here, or None after the wait."""
@@ -148,6 +158,16 @@ class Link(Protocol):
         """The rule stands on point ``number`` (None: no longer). Compare-and-set, idempotent."""
         ...
 
+    def scrubbed(self, task: Task, points: tuple[Scrubbed, ...], newest: int) -> None:
+        """Points that were read again, and those that read through what is wrong in them;
+        ``newest`` is the highest number that there was then. Idempotent."""
+        ...
+
+    def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
+        """Point ``number`` holds this anew from the source, whatever was wrong in the one before.
+        Idempotent."""
+        ...
+
     def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
               screenshot: bytes | None) -> None:
         """What the test of point ``task.point`` found, with a PNG of at most LARGEST_SCREENSHOT
@@ -162,7 +182,8 @@ class Link(Protocol):
 
     def inventory(self, task: Task, report: dict[str, Any]) -> None:
         """Result of a refresh, a check or a rebuild of ``task.platform``: any of ``connection``
-        (ConnectionReport), ``places``, ``vms`` and ``replicas`` (FoundReplica)."""
+        (ConnectionReport), ``places``, ``vms``, ``replicas`` (FoundReplica) and ``power`` (of the
+        machines that are not off, by their id; None: the platform does not answer)."""
         ...
 
     def finish(self, task: Task, outcome: Outcome, error: dict[str, Any] | None,

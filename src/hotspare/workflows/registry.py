@@ -12,7 +12,9 @@ from . import (
     rehearse,
     remove,
     replicate,
+    scrub,
     source_power,
+    source_watch,
 )
 from .link import TaskKind
 from .steps import Workflow
@@ -23,6 +25,7 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "undo": failover.UNDO,
     "permanent": permanent.WORKFLOW,
     "shut-down": source_power.SHUT_DOWN,
+    "scrub": scrub.WORKFLOW,
     "test": rehearse.WORKFLOW,
     "failback": failback.BULK,
     "switch-back": failback.SWITCH,
@@ -32,6 +35,8 @@ _WORKFLOWS: dict[TaskKind, Workflow] = {
     "refresh": inventory.REFRESH,
     "check": inventory.CHECK,
     "rebuild": rebuild.WORKFLOW,
+    "watch": source_watch.WATCH,
+    "cable": source_watch.CABLE,
 }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..domain.errors import GiveUp, InstantLost, SealMissing
+from ..domain.damage import Damage, size_of, united, without
+from ..domain.errors import ForeignChange, GiveUp, InstantLost, SealMissing
 from ..domain.lineage import DiskPoint, Lineage, Manifest
 from ..domain.machine import DiskSpec
 from ..domain.retention import point_to_retire
@@ -17,6 +18,7 @@ from ..platforms.port import Intent, PointInTime, ReplicaSpec, Session, Source, 
 from . import home, run_state, temp_dir, transfer
 from .bench import Bench
 from .failover import replica_of
+from .link import Scrubbed
 from .rehearse import clear_tests
 from .run_state import RunState
 from .steps import Json, Step, Workflow
@@ -70,7 +72,9 @@ def _configure(bench: Bench, context: Json) -> None:
         back = home.load(bench.folder, number)
         token = back.token if back is not None else head.tracking if head is not None else None
         state = RunState(rule=bench.rule.id, task=bench.task.id, epoch=bench.task.epoch,
-                         base=number, base_token=token, pass_token=token, home=back is not None)
+                         base=number, base_token=token, pass_token=token, home=back is not None,
+                         compare=_asked(bench, "compare"),
+                         damage=bench.rule.damage if head is not None else {})
         # Cleaning up before each run keeps a stale state from turning every run into a full copy.
         _sweep_source(bench, lineage, state)
         target.sweep(replica, list(state.intents))
@@ -85,6 +89,7 @@ def _continues(bench: Bench, state: RunState, lineage: Lineage) -> bool:
     """Whether the unpublished state fits what the target says."""
     head = lineage.head
     return (state.rule == bench.rule.id and state.epoch == bench.task.epoch
+            and (state.compare or not _asked(bench, "compare"))
             and state.base == (head.number if head is not None else None))
 
 
@@ -130,6 +135,9 @@ def _adopt(bench: Bench, context: Json) -> None:
     lineage = _target(bench).lineage(replica_of(bench))
     bench.link.adopt(bench.task, lineage.usable)
     fault_point("replicate.after-adopt")
+    state = run_state.load(bench.folder)
+    if state is not None and lineage.head is not None:
+        _tell(bench, context, state, lineage.head)
     point: PointInTime | None = bench.live.get("point")
     if point is not None:
         point.commit()
@@ -140,6 +148,26 @@ def _adopt(bench: Bench, context: Json) -> None:
     home.forget(bench.folder)
     bench.clear()
     bench.say("replicate.published", point=context.get("point"))
+
+
+def _tell(bench: Bench, context: Json, state: RunState, point: Manifest) -> None:
+    """What the new point has mended, and what a compare has found."""
+    if state.damage:
+        bench.link.mended(bench.task, point.number, state.damage)
+        bench.figures["mended"] = size_of(state.damage)
+        bench.say("replicate.mended", point=point.number, size=size_of(state.damage))
+    if not state.compare:
+        return
+    lies = {d.id: transfer.missed(bench, state, d.id) for d in point.disks}
+    bench.figures["missed"] = sum(size or 0 for size in lies.values())
+    for disk, size in lies.items():
+        if size:
+            bench.say("replicate.tracking-lied", "error", disk=disk, size=size,
+                      point=point.number)
+            context["warnings"] = True
+        else:
+            bench.say("replicate.compared" if size == 0 else "replicate.compared-untracked",
+                      disk=disk)
 
 
 def _retain(bench: Bench, context: Json) -> None:
@@ -311,6 +339,7 @@ def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session] | N
     disks = source.inspect(bench.rule.vm).disks
     session = _begin(bench, target, state, disks)
     bench.keep("session", session, session.close)
+    state = _state(bench)
     if state.opened_at is None and bench.pace.closes():
         bench.clear()
         return None
@@ -332,17 +361,59 @@ def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session] | N
 
 def _begin(bench: Bench, target: Target, state: RunState,
            disks: Sequence[DiskSpec]) -> Session:
-    intent = Intent(state.rule, state.epoch, state.task)
+    intent, replica = Intent(state.rule, state.epoch, state.task), replica_of(bench)
     try:
-        return target.begin(replica_of(bench), disks, state.base, intent)
-    except SealMissing:
-        # Our own crash between the commit point and the seal looks like this, and so does a
-        # change by someone else: the content decides.
-        assert state.base is not None
+        return target.begin(replica, disks, state.base, intent)
+    except (SealMissing, ForeignChange) as error:
+        # A missing seal looks alike after our own crash between the commit point and the seal,
+        # and after a change by someone else: the content decides.
+        repair = _asked(bench, "repair")
+        if state.base is None or (error.code == "replica.changed" and not repair) or (
+                error.code not in {"replica.changed", "replica.seal-missing"}):
+            raise
+        if repair:
+            return _repair(bench, target, state, disks)
+    bench.say("replica.verifying", "warning", point=state.base)
+    _refuse_unknown(bench, target, state, transfer.wrong_in(bench, target, state.base))
+    target.seal(replica, state.base)
+    return target.begin(replica, disks, state.base, intent)
+
+
+def _repair(bench: Bench, target: Target, state: RunState,
+            disks: Sequence[DiskSpec]) -> Session:
+    """The base was written behind our back, and the operator wants it mended. The base itself is
+    not: it is marked, and what is wrong in it comes anew from the source into the new point. The
+    session is open before it is looked at: nobody else can write to it any more."""
+    assert state.base is not None
+    session = target.begin(replica_of(bench), disks, state.base,
+                           Intent(state.rule, state.epoch, state.task), sealed=False)
+    try:
         bench.say("replica.verifying", "warning", point=state.base)
-        transfer.verify_head(bench, target, state.base)
-        target.seal(replica_of(bench), state.base)
-        return target.begin(replica_of(bench), disks, state.base, intent)
+        wrong = transfer.wrong_in(bench, target, state.base)
+        if state.planned:           # changed again since that was planned
+            _refuse_unknown(bench, target, state, wrong)
+        bench.say("replica.repairing", "warning", point=state.base, size=size_of(wrong))
+        bench.link.scrubbed(bench.task, (Scrubbed(state.base, dict(wrong)),), state.base)
+        run_state.save(bench.folder, replace(state, damage=dict(united(state.damage, wrong))))
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _refuse_unknown(bench: Bench, target: Target, state: RunState, wrong: Damage) -> None:
+    """Raises ForeignChange ``replica.changed`` for what is wrong in the base and is not mended by
+    this run."""
+    assert state.base is not None
+    manifest = target.lineage(replica_of(bench)).point(state.base)
+    for disk in without(wrong, state.damage):
+        file = next((d.file for d in manifest.disks if d.id == disk), "") if manifest else ""
+        raise ForeignChange("replica.changed", number=state.base, disk=disk, file=file,
+                            size=size_of({disk: wrong[disk]}))
+
+
+def _asked(bench: Bench, what: str) -> bool:
+    return bool(bench.task.arguments.get(what))
 
 
 def _next_pass(bench: Bench, lost: InstantLost) -> None:

@@ -9,7 +9,7 @@ failed at 98 % leaves it, and the next task goes on from there.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ class RunState:
     done: tuple[int, ...] = ()      # earlier instants whose completed parts are kept
     planned: bool = False           # this instant's plans are complete
     home: bool = False              # with what a failback has noted (:mod:`.home`)
+    compare: bool = False           # all of it is read and compared, whatever is tracked
+    damage: dict[str, Any] = field(default_factory=dict)
+    """What is wrong in the base (:mod:`..domain.damage`) and is sent, whether it changed or not."""
 
     @property
     def intent(self) -> Intent:

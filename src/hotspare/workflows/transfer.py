@@ -6,30 +6,32 @@ Files in the rule's folder, one set a disk and instant: ``vda.i1.plan`` (the cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..dataplane import tables
+from ..dataplane.blocks import to_extents
 from ..dataplane.control import Control, TransferProgress
 from ..dataplane.digests import digest_key
 from ..dataplane.engine import CopyJob, CopyResult, copy_disks
-from ..dataplane.journal import Journal
-from ..dataplane.layers import Layers, folded
+from ..dataplane.journal import DATA, ZERO, Journal
+from ..dataplane.layers import Layers
 from ..dataplane.plan import PassId, Plan, plan_disk
-from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold, table_of
+from ..dataplane.tables import DigestTable, DiskPasses, build_table, should_fold
 from ..dataplane.verify import verify_disk
-from ..domain.errors import ForeignChange, InstantLost, TrackingUnusable
-from ..domain.extents import Again
+from ..domain.damage import Damage, damage_of, extents_of
+from ..domain.errors import InstantLost, TrackingUnusable
+from ..domain.extents import Again, Extent, subtract, total, union
 from ..domain.lineage import Lineage, Manifest
-from ..platforms.port import PointDisk, PointInTime, Session, Target, Unknown
-from . import home
+from ..platforms.port import Changes, PointDisk, PointInTime, Session, Target, Unknown
+from . import held, home
 from .bench import Bench
 from .failover import replica_of
 from .run_state import RunState
 
-_ALWAYS = frozenset({"tracking.off", "tracking.raw", "tracking.old-format",
+_ALWAYS = frozenset({"compare.asked", "tracking.off", "tracking.raw", "tracking.old-format",
                      "tracking.never-ran"})
 """Reasons to read a disk anew that hold for every run; for others it was not expected."""
 
@@ -51,9 +53,13 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
     spec = disk.spec
     below = base.disk(spec.id) if base is not None else None
     previous = list(_passes(bench, state, spec.id, stack, state.done))
+    wrong = list(extents_of(state.damage, spec.id))
     changes = disk.changes if bench.rule.fast_transfer else Unknown("tracking.off")
     if state.home and not home.is_noted(bench.folder, spec.id):
         changes = Unknown("tracking.broken")    # no disk of the replica
+    if state.compare and below is not None:
+        _note_tracked(bench, state, disk, changes)
+        changes = Unknown("compare.asked")
     while True:
         expected: Layers | None = None
         if isinstance(changes, Unknown) and (below is not None or previous):
@@ -61,8 +67,9 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 bench.say("replicate.compare",
                           "info" if changes.reason in _ALWAYS else "warning",
                           disk=spec.id, reason=changes.reason)
-            expected = stack.enter_context(layers_at(
-                bench, base if below is not None else None, spec.id, spec.size))
+            expected = stack.enter_context(held.layers(
+                bench, bench.folder, base if below is not None else None, spec.id, spec.size))
+            expected.forget(wrong)
             for plan, journal in previous:
                 expected.add_journal(journal, plan)
         try:
@@ -72,8 +79,8 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
                 changes=changes, control=_control(bench, None), fresh=below is None,
                 target_zero=below is None and not previous and not session.resumed,
                 previous=previous, expected=expected,
-                also=Again(lambda: home.noted(bench.folder, spec.id, spec.size))
-                if state.home else (),
+                also=Again(lambda: union(_noted(bench, state, disk),
+                                         () if previous else wrong)),
                 base_size=below.size if below is not None and below.size != spec.size else None)
             named = plan.totals.data + plan.totals.zero
             bench.count(bytes_queried=spec.size if isinstance(changes, Unknown) else named)
@@ -86,6 +93,36 @@ def _plan(bench: Bench, state: RunState, disk: PointDisk, base: Manifest | None,
             if isinstance(changes, Unknown):
                 raise
             changes = Unknown(error.code)
+
+
+def _note_tracked(bench: Bench, state: RunState, disk: PointDisk, changes: Changes) -> None:
+    """What the source says has changed, of a disk that is compared whatever it says."""
+    if isinstance(changes, Unknown):
+        return
+    try:
+        plan_disk(_path(bench, disk.spec.id, state.instant, "tracked"),
+                  pass_id=_pass_id(state, disk.spec.id, disk.spec.size), export=disk.export,
+                  changes=changes, control=_control(bench, None), fresh=False, target_zero=False)
+    except TrackingUnusable:
+        pass        # nothing is said of it, so nothing can be wrong
+
+
+def missed(bench: Bench, state: RunState, disk: str) -> int | None:
+    """Bytes that differed from the base though tracking had not named them, after a compare. None:
+    that cannot be told, since there was no tracking, or several instants were read."""
+    tracked = _path(bench, disk, state.instant, "tracked")
+    if state.done or not tracked.exists():
+        return None
+    plan = Plan(tracked)
+    with Journal.read(_path(bench, disk, state.instant, "journal")) as journal:
+        sent = to_extents(((run.first, run.blocks) for run in journal.done.runs()
+                           if run.state in (DATA, ZERO)), plan.id.size)
+        return total(subtract(sent, union(plan.extents(), extents_of(state.damage, disk))))
+
+
+def _noted(bench: Bench, state: RunState, disk: PointDisk) -> Iterable[Extent]:
+    """What a failback has noted of the disk."""
+    return home.noted(bench.folder, disk.spec.id, disk.spec.size) if state.home else ()
 
 
 def planned_bytes(bench: Bench, state: RunState) -> int:
@@ -144,9 +181,9 @@ def fold(bench: Bench, lineage: Lineage, number: int) -> Path | None:
     if not should_fold([blob.length for blob in blobs]):
         return None
     path = bench.folder / f"fold-{number}.i0.digests"
-    target = bench.target.target(bench.key)
     with ExitStack() as stack:
-        opened = [stack.enter_context(_table(bench, target, blob.name)) for blob in blobs]
+        opened = [stack.enter_context(held.table(bench, bench.folder, blob.name))
+                  for blob in blobs]
         tables.fold(path, opened).close()
     return path
 
@@ -157,9 +194,8 @@ def drop_tables(bench: Bench) -> None:
         path.unlink(missing_ok=True)
 
 
-def verify_head(bench: Bench, target: Target, number: int) -> None:
-    """Compare the head's content with its digests, within the limits of a transfer. Raises
-    ForeignChange ``replica.changed``."""
+def wrong_in(bench: Bench, target: Target, number: int) -> Damage:
+    """Compare a point's content with its digests, within the limits of a transfer."""
     def stop() -> bool:
         bench.check_stop()
         bench.pace.follow()
@@ -167,31 +203,15 @@ def verify_head(bench: Bench, target: Target, number: int) -> None:
 
     manifest = target.lineage(replica_of(bench)).point(number)
     assert manifest is not None
-    key = digest_key(bench.key)
+    key, wrong = digest_key(bench.key), {}
     with target.read_point(replica_of(bench), number) as exports:
         for disk in manifest.disks:
-            with layers_at(bench, manifest, disk.id, disk.size) as expected:
-                found = verify_disk(exports[disk.id], expected, key, Control(stop=stop),
-                                    disk=disk.id, directory=bench.folder,
-                                    throttles=bench.pace.throttles,
-                                    transfer_buffer=bench.rule.transfer_buffer)
-            if found.mismatches:
-                raise ForeignChange("replica.changed", number=number, disk=disk.id,
-                                    file=disk.file, size=sum(e.length for e in found.mismatches))
-
-
-@contextmanager
-def layers_at(bench: Bench, manifest: Manifest | None, disk: str, size: int) -> Iterator[Layers]:
-    """What the disk holds at a published point, by digest."""
-    target = bench.target.target(bench.key)
-    # A point's own tables name only what it changed: those of all older points lie below them.
-    points = () if manifest is None else tuple(
-        p for p in target.lineage(replica_of(bench)).points if p.number <= manifest.number)
-    with ExitStack() as stack:
-        opened = [stack.enter_context(_table(bench, target, blob.name))
-                  for point in points for blob in point.digests]
-        with folded(bench.folder, size, disk, opened) as layers:
-            yield layers
+            with held.layers(bench, bench.folder, manifest, disk.id, disk.size) as expected:
+                wrong[disk.id] = verify_disk(
+                    exports[disk.id], expected, key, Control(stop=stop), disk=disk.id,
+                    directory=bench.folder, throttles=bench.pace.throttles,
+                    transfer_buffer=bench.rule.transfer_buffer).mismatches
+    return damage_of(wrong)
 
 
 # --- inside ------------------------------------------------------------------------------------
@@ -208,9 +228,9 @@ def _pass_id(state: RunState, disk: str, size: int) -> PassId:
 def _base(bench: Bench, state: RunState) -> Manifest | None:
     if state.base is None:
         return None
-    known: Manifest | None = bench.live.get("base")
-    if known is not None and known.number == state.base:
-        return known
+    seen: Manifest | None = bench.live.get("base")
+    if seen is not None and seen.number == state.base:
+        return seen
     return bench.target.target(bench.key).lineage(replica_of(bench)).point(state.base)
 
 
@@ -226,24 +246,14 @@ def _passes(bench: Bench, state: RunState, disk: str, stack: ExitStack,
 
 
 @contextmanager
-def _table(bench: Bench, target: Target, blob: str) -> Iterator[DigestTable]:
-    """A digest table of the target, kept in the rule's folder until the run ends."""
-    path = bench.folder / f"{blob}.i0.table"
-    table = DigestTable(path) if path.exists() else table_of(
-        path, target.read_blob(replica_of(bench), blob))
-    try:
-        yield table
-    finally:
-        table.close()
-
-
-@contextmanager
 def _expected(bench: Bench, state: RunState, disk: str, size: int) -> Iterator[Layers]:
     """What the unpublished state holds: the base's digests overlaid with earlier passes."""
     base = _base(bench, state)
     with ExitStack() as stack:
-        layers = stack.enter_context(layers_at(
-            bench, base if base is not None and base.disk(disk) else None, disk, size))
+        layers = stack.enter_context(held.layers(
+            bench, bench.folder, base if base is not None and base.disk(disk) else None, disk,
+            size))
+        layers.forget(extents_of(state.damage, disk))
         for plan, journal in _passes(bench, state, disk, stack, state.done):
             layers.add_journal(journal, plan)
         yield layers

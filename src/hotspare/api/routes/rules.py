@@ -66,8 +66,10 @@ def delete(ref: inputs.Ref, services: Here, caller: Caller,
 
 
 @router.post("/rules/{ref}/start", operation_id="start_rule", status_code=202)
-def start(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
-    return Asked(services.rules.start(caller, ref))
+def start(ref: inputs.Ref, services: Here, caller: Caller,
+          body: inputs.Start | None = None) -> Asked:
+    options = {} if body is None else body.model_dump()
+    return Asked(services.rules.start(caller, ref, **options))
 
 
 @router.post("/rules/{ref}/stop", operation_id="stop_rule")
@@ -78,7 +80,8 @@ def stop(ref: inputs.Ref, services: Here, caller: Caller) -> RuleView:
 @router.post("/rules/{ref}/failover", operation_id="fail_over", status_code=202)
 def failover(ref: inputs.Ref, body: inputs.Failover, services: Here, caller: Caller) -> Asked:
     return Asked(services.rules.failover(caller, ref, body.point, unplugged=body.unplugged,
-                                         allow_duplicate_mac=body.allow_duplicate_mac))
+                                         allow_duplicate_mac=body.allow_duplicate_mac,
+                                         damaged=body.damaged))
 
 
 @router.post("/rules/{ref}/planned-failover", operation_id="fail_over_planned", status_code=202)
@@ -96,7 +99,20 @@ def undo(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
 @router.post("/rules/{ref}/permanent", operation_id="make_permanent", status_code=202)
 def permanent(ref: inputs.Ref, body: inputs.Permanent, services: Here, caller: Caller) -> Asked:
     """The replica becomes the machine, its restore points are deleted: there is no way back."""
-    return Asked(services.rules.permanent(caller, ref, body.point, body.confirm))
+    return Asked(services.rules.permanent(caller, ref, body.point, body.confirm,
+                                          body.damaged))
+
+
+@router.post("/rules/{ref}/source/unplug", operation_id="unplug_source", status_code=202)
+def unplug(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Take the network cables out of the source, while the replica runs."""
+    return Asked(services.source_watch.plug(caller, ref, False))
+
+
+@router.post("/rules/{ref}/source/plug", operation_id="plug_source", status_code=202)
+def plug(ref: inputs.Ref, services: Here, caller: Caller) -> Asked:
+    """Put them in again."""
+    return Asked(services.source_watch.plug(caller, ref, True))
 
 
 @router.post("/rules/{ref}/failback", operation_id="fail_back", status_code=202)

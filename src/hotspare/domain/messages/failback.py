@@ -21,8 +21,9 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.compare": Text(
         "The whole disk {disk} of the source is read: what changed there cannot be told "
         "({reason})."),
-    "failback.pass": Text("A pass has ended: source and replica are equal as of its beginning.",
-                          "{moved} bytes were sent."),
+    "failback.pass": Text(
+        "A pass has ended, in which {moved} bytes were sent: source and replica are equal as of "
+        "its beginning."),
     "failback.replica-off": Text("The replica {name} is off."),
     "replica.still-runs": Text(
         "The replica {name} has not shut down within {grace_s} seconds. It was asked to, and may "

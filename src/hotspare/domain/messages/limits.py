@@ -30,6 +30,8 @@ TEXTS: dict[str, Text] = {
     "queue.machine-full": Text(
         "Waits: the DR machine {machine} runs {limit} tasks already (max_tasks). Place {place} in "
         "its queue."),
+    "queue.tests-full": Text(
+        "Waits: DR machine {machine} runs {limit} tests already. Place {place} in its queue."),
     "queue.host-full": Text(
         "Waits: {limit} rules run against the host of {host} already (max_tasks_per_host). Place "
         "{place} in its queue."),

@@ -28,6 +28,9 @@ TEXTS: dict[str, Text] = {
     "rule.test-failed": Text(
         "Restore point {point} of the rule {rule} did not pass its test (task {task}).",
         "See the test's checks and screenshot: hotspare test list {rule}"),
+    "rule.tracking-lied": Text(
+        "A compare of the rule {rule} found {size} bytes that changed-block tracking had missed.",
+        "See the log of task {task}: hotspare task log {task}"),
     "machine.lost": Text(
         "The DR machine {machine} does not answer; the rules that it works for ({rules}) show "
         "invalid.",
@@ -38,6 +41,9 @@ TEXTS: dict[str, Text] = {
     "notify.title-test-failed": Text("Restore point failed its test"),
     "notify.title-rpo-violated": Text("RPO not kept"),
     "notify.title-unexpected-full": Text("Full copy that was not expected"),
+    "notify.title-tracking-lied": Text("Changed-block tracking lied"),
+    "notify.title-both-run": Text("Source and replica both run"),
+    "notify.title-damaged": Text("Restore points damaged"),
     "notify.title-lost": Text("DR machine lost"),
     "notify.title-back": Text("DR machine back"),
     "notify.title-test": Text("Test"),

@@ -74,8 +74,8 @@ TEXTS: dict[str, Text] = {
         "End what uses the replica's files on the target host."),
     "replica.changed": Text(
         "The replica's file {file} was written to since its restore point.",
-        "Find out what wrote to it. To start over, delete the rule with --delete-replica and make "
-        "it anew."),
+        "Find out what wrote to it, and see that it does not go on. The point stays as it is; a "
+        "new one that is right is made by: hotspare rule start RULE --repair"),
     "replica.in-use": Text(
         "The replica cannot be removed: {by} stands on it.",
         "End the failover or test first.", exit=4),
@@ -306,6 +306,11 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "A raw disk has no place for a list of changed blocks, so all its data is compared.",
         "Convert it to qcow2 for faster runs."),
+    "undo.missing": Text(
+        "The failback has an undo disk for each disk, but {file} is missing: what the disk {disk} "
+        "held before is lost, or the disk is new since then.",
+        "Restore that file to undo the failback, or commit the failback; without the new disk it "
+        "goes on."),
     "vm.confidential": Text(
         "{vm} has encrypted memory (SEV), which is not supported.", exit=8),
     "vm.kind": Text("{vm} is no QEMU machine ({kind}).", exit=8),

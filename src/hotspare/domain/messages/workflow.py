@@ -73,6 +73,17 @@ TEXTS: dict[str, Text] = {
     "failover.source-unknown": Text(
         "The source does not answer, or does not know the machine: it may still run there.",
         "See to it that it does not come back beside its replica."),
+    "source.in-use": Text(
+        "{name} is not failed over: {vm} is the machine that works.",
+        "Its network can be taken away while the replica runs.", exit=4),
+    "source.unplugged": Text("The network cables of {vm} are out at the source."),
+    "source.plugged": Text("The network cables of {vm} are in again at the source."),
+    "rule.both-run": Text(
+        "{vm} runs at the source again, beside its replica: there are two of it.",
+        "Shut down the one that is not wanted: {vm} at its host, or the replica with hotspare undo "
+        "{name} (what it wrote is thrown away). Until then the source can be taken off its "
+        "network: hotspare source unplug {name}"),
+    "rule.both-run-over": Text("{vm} is off at the source."),
     "source.still-runs": Text(
         "{vm} has not shut down within {grace_s} seconds.",
         "Look at its console. Give it longer (--grace), or allow its power to be cut "

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import libvirt
 
 from ...domain.errors import GiveUp, HotspareError
+from ...domain.machine import Power
 from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
 from . import names
 from .connection import Connection
 from .domain_read import power_of, read_layout
 from .liberrors import mapped, translate
+from .power import power_named
 from .volumes import Pool
 from .xmlsafe import parse, text
 
@@ -141,6 +143,13 @@ class LibvirtInventory:
                      capacity=int(capacity) if active else None, usable=not reason, reason=reason,
                      fields={"storage": name, "kind": kind,
                              "usable": ", ".join(sorted(FILE_POOLS))} if reason else {})
+
+    def powers(self) -> Mapping[str, Power]:
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        with mapped():
+            found = self._connection.conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, flags)
+            return {domain.UUIDString(): power_named(stats.get("state.state", 0))
+                    for domain, stats in found if not is_ours(domain.name())}
 
     def replicas(self) -> Iterator[ReplicaRef]:
         for place in self.places():

@@ -140,8 +140,14 @@ def receiver(rule: str) -> str:
     return f"hs-rx-{rule}"
 
 
-def reader(rule: str, token: str) -> str:
-    return f"hs-rx-{rule}-{token}"
+def reader(rule: str, number: int, token: str) -> str:
+    return f"hs-rx-{rule}-p{number}-{token}"
+
+
+def read_by(reader: str, rule: str) -> int | None:
+    """The number of the point that a reader of the rule was opened on."""
+    match = re.fullmatch(rf"hs-rx-{rule}-p(\d+)-[0-9a-f]+", reader)
+    return None if match is None else int(match[1])
 
 
 def writer(rule: str) -> str:

@@ -22,7 +22,11 @@ _UNDEFINE: Final = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
 def power_of(domain: Any) -> Power:
     """As seen from outside: a machine that shuts down runs until it is off."""
     with mapped():
-        state = domain.state()[0]
+        return power_named(domain.state()[0])
+
+
+def power_named(state: int) -> Power:
+    """Of a ``VIR_DOMAIN_…`` state."""
     if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED,
                  libvirt.VIR_DOMAIN_SHUTDOWN):
         return "running"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +49,13 @@ _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _MEMORY_MIB = 16
 _GONE_S = 20.0          # libvirt itself gives a QEMU 15 s to die before it fails
 _QUIT_S = 2.0           # seconds for a QEMU that was told to quit, before it is destroyed
-_LOCKED = "lock"        # QEMU's words: Failed to get "write" lock
+LOCKED = re.compile(r'Failed to get [^:]{0,40}lock')
+"""QEMU's words. "lock" alone is in each option -blockdev that it complains of."""
 _EXISTS = "already exists with uuid"    # libvirt's, which has no number for it
+
+_reading: set[str] = set()
+"""Readers of this process. A rule has one DR machine, so one that is not among them was left by a
+process that died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,11 @@ def gone(connection: Connection, name: str, uuid: str, timeout: float) -> bool:
         time.sleep(0.005)
 
 
+def live_readers() -> frozenset[str]:
+    """Names of the receivers of this process that only read."""
+    return frozenset(_reading)
+
+
 def end_domain(connection: Connection, domain: Any) -> None:
     """End one of our receivers and wait: properly if it can be, since QEMU stores persistent
     bitmaps only when it closes its files. Raises GiveUp ``receiver.stuck``."""
@@ -114,21 +125,36 @@ def end_domain(connection: Connection, domain: Any) -> None:
             raise GiveUp("receiver.stuck", domain=name)
 
 
-def end_receivers(connection: Connection, rule_name: str, readers: bool = False) -> list[str]:
-    """End the receiver ``rule_name`` (with ``readers``: also those named after it), whoever made
-    it; returns the names of those that there were. Raises Refused ``name.taken`` when a lasting
-    domain has the name: it is not ours."""
+def end_receiver(connection: Connection, name: str) -> list[str]:
+    """End the receiver ``name``, whoever made it; returns whether there was one, as a list.
+    Raises Refused ``name.taken`` when a lasting domain has the name: it is not ours."""
+    with mapped(domain=name):
+        try:
+            domains = [connection.conn.lookupByName(name)]
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            domains = []
+    return _end(connection, domains)
+
+
+def end_readers(connection: Connection, rule_name: str, *, lost: bool = False) -> list[str]:
+    """End the receivers that are named after ``rule_name``, which only read: all, or those that a
+    process left which died. A reader harms nobody but whoever wants to write to what it reads, and
+    can be opened again. Returns the names of those that there were."""
+    kept = live_readers() if lost else ()
     with mapped(domain=rule_name):
-        if readers:
-            domains = [d for d in connection.conn.listAllDomains()
-                       if d.name() == rule_name or d.name().startswith(rule_name + "-")]
-        else:
-            try:
-                domains = [connection.conn.lookupByName(rule_name)]
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                    raise
-                domains = []
+        domains = [d for d in connection.conn.listAllDomains()
+                   if d.name().startswith(f"{rule_name}-") and d.name() not in kept]
+    return _end(connection, domains)
+
+
+def end_receivers(connection: Connection, name: str, *, lost: bool = False) -> list[str]:
+    """The one that writes, and readers; see :func:`end_readers`."""
+    return [*end_receiver(connection, name), *end_readers(connection, name, lost=lost)]
+
+
+def _end(connection: Connection, domains: Iterable[Any]) -> list[str]:
     ended = []
     for domain in domains:
         try:
@@ -158,8 +184,14 @@ class Receiver:
         self._bitmaps: dict[str, str] = {}      # offered with an export, by its key
         # a name of its own each time: a client of an earlier receiver never reaches this one
         self.socket = socket_path(connection.socket_dir, f"{name}-{os.urandom(3).hex()}.s")
-        self._domain = self._start(writable)
-        self._uuid = self._domain.UUIDString()
+        if not writable:
+            _reading.add(name)
+        try:
+            self._domain = self._start(writable)
+            self._uuid = self._domain.UUIDString()
+        except BaseException:
+            _reading.discard(name)
+            raise
         self._open = True
         self._way = contextlib.ExitStack()
         self._local: str | None = None
@@ -175,12 +207,15 @@ class Receiver:
         flags = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
         end = time.monotonic() + _GONE_S
         while True:
-            end_receivers(self._connection, self.name)
+            end_receiver(self._connection, self.name)
             with mapped(domain=self.name):
                 try:
                     return self._connection.conn.createXML(xml, flags)
                 except libvirt.libvirtError as error:
-                    if _LOCKED in str(error):
+                    if LOCKED.search(str(error)):
+                        if (writable and time.monotonic() < end
+                                and end_readers(self._connection, self.name)):
+                            continue    # one of our readers had it
                         raise Retry("replica.busy", after_s=10, domain=self.name,
                                     reason=str(error)) from error
                     # libvirt hides a domain that it is removing from look-ups before its name
@@ -408,6 +443,7 @@ class Receiver:
         if not self._open:
             return
         self._open = False
+        _reading.discard(self.name)
         self._leave()
         try:
             # QEMU does not remove its socket when it quits
@@ -449,6 +485,8 @@ def remove_sockets(connection: Connection, name: str) -> list[Leftover]:
     found: list[Leftover] = []
     if not connection.remote:
         for path in Path(connection.socket_dir).glob(f"{name}-*.s"):
+            if any(path.name.startswith(f"{reader}-") for reader in live_readers()):
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
                 found.append(Leftover("socket", path.name))

@@ -40,11 +40,12 @@ from ..port import Progress
 from . import names
 from .connection import mapped
 from .device import CHUNK
-from .receiver import Medium, Receiver
+from .receiver import LOCKED, Medium, Receiver, end_readers
 from .replica import LINEAGE_KEY, Replica, files_of
 from .session import DIGESTS_KEY, store_blob
 
 _POLL_S = 0.05      # libvirt's job info is one round trip to QEMU
+_PATIENCE_S = 20.0  # for readers that open in the same instant, again and again
 _LOW_SPACE = 64 * 1024 * 1024
 
 
@@ -207,14 +208,28 @@ def _report(progress: Progress, before: int, total: int, at: int) -> None:
     progress(before + at, total)
 
 
+def _begin_commit(replica: Replica, receiver: Receiver, target: str, base: str,
+                  top: str) -> None:
+    """A scrub that reads below has to make way: it opens the new chain, and goes on there."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        ended = end_readers(replica.connection, receiver.name)
+        with mapped(domain=receiver.name):
+            try:
+                receiver.domain.blockCommit(target, base, top, 0, 0)
+                return
+            except libvirt.libvirtError as error:
+                if not LOCKED.search(str(error)) or not ended or time.monotonic() > end:
+                    raise
+
+
 def _commit(replica: Replica, receiver: Receiver, merge: _Merge,
             at: Callable[[int], None]) -> None:
     """Commit one disk and wait. ``at`` is called with bytes of the disk and may raise Stopped:
     the job is then ended, and a rerun begins it anew."""
     target = receiver.target_of(merge.disk.id)
     base, top = replica.pool.path(merge.into), replica.pool.path(merge.disk.file)
-    with mapped(domain=receiver.name):
-        receiver.domain.blockCommit(target, base, top, 0, 0)
+    _begin_commit(replica, receiver, target, base, top)
     try:
         while True:
             try:

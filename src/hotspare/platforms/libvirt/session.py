@@ -244,8 +244,8 @@ def undone(replica: Replica, made: list[str]) -> Iterator[None]:
         raise
 
 
-def begin(replica: Replica, disks: Sequence[DiskSpec], base: int | None, intent: Intent
-          ) -> LibvirtSession | PublishedSession:
+def begin(replica: Replica, disks: Sequence[DiskSpec], base: int | None, intent: Intent,
+          sealed: bool = True) -> LibvirtSession | PublishedSession:
     """See :meth:`Target.begin`."""
     checked_disks(disks)
     if not replica.exists():
@@ -264,7 +264,7 @@ def begin(replica: Replica, disks: Sequence[DiskSpec], base: int | None, intent:
         receiver = replica.receiver(media)
         try:
             fault_point("begin.after-receiver")
-            if below is not None:
+            if below is not None and sealed:
                 wanted = {disk.id for disk in disks}
                 receiver.require_seals({d.id: replica.pool.path(d.file) for d in below.disks
                                         if d.id in wanted}, number=below.number)

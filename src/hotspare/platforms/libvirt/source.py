@@ -25,6 +25,7 @@ from ..port import (
     Token,
 )
 from . import checkpoints, offline
+from .cables import plug
 from .connection import Connection, socket_path
 from .domain_read import Layout, read_layout
 from .files import delete_files
@@ -78,6 +79,9 @@ class LibvirtSource:
         if not force:
             raise Refused("source.still-runs", vm=vm, grace_s=grace_s)
         power_off(domain, vm)
+
+    def plug(self, vm: str, plugged: bool) -> None:
+        plug(find_machine(self._connection, vm), plugged)
 
     def token_name(self, token: Token) -> str:
         return str(token.get("checkpoint", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,14 @@ from ..port import (
 from . import host_facts, lineage_store, names, retire, session, started
 from .connection import Connection
 from .domain_write import checked_vm
-from .receiver import Medium, Receiver, ReceiverExport, end_receivers, remove_sockets
+from .receiver import (
+    Medium,
+    Receiver,
+    ReceiverExport,
+    end_receivers,
+    live_readers,
+    remove_sockets,
+)
 from .replica import LINEAGE_KEY, Replica, files_of, machines
 
 MAX_POINTS = 100
@@ -37,6 +45,11 @@ _FREE_FLOOR = 256 * 1024 * 1024
 
 _NOT_SWEPT = ("lineage", "test", "test-nvram")
 """A test may begin and end while others sweep: it is cleared by name (:mod:`.rehearsal`)."""
+
+_UNREADABLE = re.compile(
+    r'-blockdev .*"driver":"qcow2".*\}: (?!.*(Permission denied|Failed to get|Too many|allocate))'
+    r"|Cannot access (storage|backing) file .*No such file")
+"""What QEMU and libvirt say of a file of a point that is no image any more, or gone."""
 
 
 class LibvirtTarget:
@@ -76,7 +89,7 @@ class LibvirtTarget:
 
     def remove_replica(self, replica: ReplicaRef) -> list[Leftover]:
         there = self._replica(replica)
-        end_receivers(self._connection, names.receiver(there.rule), readers=True)
+        end_receivers(self._connection, names.receiver(there.rule))
         lineage = there.lineage()
         pins = there.pins(lineage)
         if pins:
@@ -97,7 +110,7 @@ class LibvirtTarget:
     def fence(self, replica: ReplicaRef, epoch: int) -> None:
         there = self._replica(replica)
         there.check_epoch(there.lineage(), epoch)
-        end_receivers(self._connection, names.receiver(there.rule), readers=True)
+        end_receivers(self._connection, names.receiver(there.rule), lost=True)
         lineage = there.lineage()
         there.check_epoch(lineage, epoch)
         if lineage.epoch == epoch or not there.exists():
@@ -109,8 +122,8 @@ class LibvirtTarget:
     # --- points --------------------------------------------------------------------------------
 
     def begin(self, replica: ReplicaRef, disks: Sequence[DiskSpec], base: int | None,
-              intent: Intent) -> Session:
-        return session.begin(self._replica(replica), disks, base, intent)
+              intent: Intent, sealed: bool = True) -> Session:
+        return session.begin(self._replica(replica), disks, base, intent, sealed)
 
     def seal(self, replica: ReplicaRef, number: int) -> None:
         there = self._replica(replica)
@@ -126,8 +139,15 @@ class LibvirtTarget:
         if point is None:
             raise GiveUp("point.not-found", number=number)
         media = [Medium(d.id, there.pool.path(d.file)) for d in point.disks]
-        name = names.reader(there.rule, os.urandom(3).hex())
-        with Receiver(self._connection, name, media, writable=False) as receiver:
+        name = names.reader(there.rule, number, os.urandom(3).hex())
+        try:
+            opened = Receiver(self._connection, name, media, writable=False)
+        except GiveUp as error:
+            reason = str(error.fields.get("reason", ""))
+            if error.code == "platform.failed" and _UNREADABLE.search(reason):
+                raise GiveUp("point.unreadable", number=number, reason=reason) from error
+            raise
+        with opened as receiver:
             yield {m.key: ReceiverExport(receiver, m.key) for m in media}
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:
@@ -142,7 +162,8 @@ class LibvirtTarget:
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         there = self._replica(replica)
-        return set(there.pins(there.lineage()))
+        read = {names.read_by(reader, there.rule) for reader in live_readers()}
+        return set(there.pins(there.lineage())) | {n for n in read if n is not None}
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,
                progress: Progress) -> Lineage:
@@ -152,7 +173,7 @@ class LibvirtTarget:
 
     def sweep(self, replica: ReplicaRef, keep: Collection[str]) -> list[Leftover]:
         there = self._replica(replica)
-        found = self._sweep_receivers(there.rule, keep)
+        found = self._sweep_receivers(there, keep)
         try:
             lineage = there.lineage()
         except HotspareError as error:
@@ -173,18 +194,18 @@ class LibvirtTarget:
             fault_point("sweep.after-delete")
         return found
 
-    def _sweep_receivers(self, rule: str, keep: Collection[str]) -> list[Leftover]:
+    def _sweep_receivers(self, there: Replica, keep: Collection[str]) -> list[Leftover]:
         """End the rule's receivers, but for one that has open what a kept intent made: that is a
         session. Without one, remove the sockets of receivers that were killed (on this machine;
         on another host they cost a directory entry)."""
-        prefix = names.receiver(rule)
+        rule, prefix = there.rule, names.receiver(there.rule)
         for domain, sources in machines(self._connection).items():
             parsed = (names.parse(s.rsplit("/", 1)[-1], rule) for s in sources)
             if domain == prefix and any(p is not None and p.kind == "data" and names.kept(p, keep)
                                         for p in parsed):
                 return []
         found = [Leftover("domain", name)
-                 for name in end_receivers(self._connection, prefix, readers=True)]
+                 for name in end_receivers(self._connection, prefix, lost=True)]
         return found + remove_sockets(self._connection, prefix)
 
 

@@ -5,20 +5,28 @@ keeps the machine from starting; when it is gone, nothing is left but the undo d
 persistent bitmaps go on recording in it, so that the next run of the rule is incremental.
 
 What a failback keeps lies beside the machine's disks (or in option ``scratch_dir``), and begins
-with its origin's name: ``….DISK.undo``, ``….nvram-undo``, and ``….eEPOCH.fence`` for each epoch
-that was here: whoever finds a higher one than its own stops.
+with its origin's name: ``….DISK.undo``, ``….nvram-undo``, ``….eEPOCH.fence`` for each epoch that
+was here (whoever finds a higher one than its own stops), and ``….begun`` when all undo disks have
+been made (one that is missing later was deleted, and what it held is lost).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import libvirt
 
-from ...domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
+from ...domain.errors import (
+    Fenced,
+    ForeignChange,
+    GiveUp,
+    HotspareError,
+    Reconnect,
+    Refused,
+    Retry,
+)
 from ...domain.extents import Extent
 from ...domain.machine import VmDescription
 from ...faultpoints import fault_point
@@ -36,7 +44,7 @@ from ..port import (
 from . import build, checkpoints, kept_firmware, names, offline, undo_disk
 from .connection import Connection
 from .domain_read import Layout, read_layout
-from .files import delete_files, in_directory
+from .files import delete_files, directory_pool, in_directory
 from .inventory import find_machine
 from .kept_firmware import KeptFirmware
 from .liberrors import mapped, translate
@@ -44,11 +52,13 @@ from .receiver import Medium, Receiver, ReceiverExport, Seal, end_receivers, rem
 from .scratch import directory
 from .session import checked_disks
 from .undo_disk import UndoDisk
+from .volumes import Format
 from .xmlsafe import parse
 
 _SINCE_BASE: Final = "hs-changes"       # copy of the base's bitmap, as it was when we came
-_FENCE: Final = re.compile(r"\.e(\d+)\.fence")
-_OURS: Final = (undo_disk.SUFFIX, kept_firmware.SUFFIX, ".fence")
+_FENCE: Final = ".fence"
+_BEGUN: Final = ".begun"
+_OURS: Final = (undo_disk.SUFFIX, kept_firmware.SUFFIX, _FENCE, _BEGUN)
 
 
 class LibvirtWriteBack:
@@ -63,9 +73,9 @@ class LibvirtWriteBack:
         layout = self._off(find_machine(self._connection, vm))
         kept = _Kept(self._connection, layout, origin)
         kept.fence(epoch)
-        end_receivers(self._connection, name, readers=True)
+        end_receivers(self._connection, name)
         self._end_readers(origin.rule, layout)
-        media = [*_media(layout), *kept.undo_media()]
+        media = [*_media(layout), *kept.undo_disks()]
         fault_point("write-back.after-undo-disks")
         receiver = self._receiver(name, layout, media)
         try:
@@ -112,7 +122,7 @@ class LibvirtWriteBack:
     def clear(self, vm: str, origin: Intent) -> list[Leftover]:
         name = names.writer(origin.rule)
         found = [Leftover("domain", ended)
-                 for ended in end_receivers(self._connection, name, readers=True)]
+                 for ended in end_receivers(self._connection, name)]
         found += remove_sockets(self._connection, name)
         try:
             domain = find_machine(self._connection, vm)
@@ -120,8 +130,11 @@ class LibvirtWriteBack:
             if error.code == "vm.not-found":
                 return found
             raise
-        layout = read_layout(self._connection.conn, domain)
-        kept = _Kept(self._connection, layout, origin)
+        try:
+            layout = read_layout(self._connection.conn, domain)
+            kept = _Kept(self._connection, layout, origin)
+        except Refused as error:    # its owner made it what we do not understand
+            return [*found, Leftover("undo", str(origin), str(error))]
         if kept.files():
             # first, as the files are what says that there may be a seal
             self._unseal(domain, layout, kept.seal, name)
@@ -160,8 +173,8 @@ class LibvirtWriteBack:
         try:
             domain.create()
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
-                return  # it runs: somebody was quicker, and what was laid down tracks that too
+            if domain.isActive():
+                return  # somebody was quicker, and what was laid down tracks that, too
             if "lock" in str(error):
                 raise Retry("source.disk-busy", after_s=5, vm=layout.vm.name,
                             reason=str(error)) from error
@@ -274,10 +287,11 @@ class LibvirtWriteBackSession:
         self._firmware.restore()
 
     def close(self, sealed: bool) -> None:
-        if sealed and self._receiver.alive():
-            self._receiver.seal([d for d in self.disks if self._receiver.has_bitmaps(d)],
-                                self._seal)
-            fault_point("write-back.before-close")
+        if sealed:
+            with contextlib.suppress(Reconnect):    # it died, or was closed: nothing is sealed
+                self._receiver.seal([d for d in self.disks if self._receiver.has_bitmaps(d)],
+                                    self._seal)
+                fault_point("write-back.before-close")
         self._receiver.close()
 
 
@@ -298,40 +312,53 @@ class _Kept:
     def firmware(self) -> str:
         return f"{self._first}/{self._origin}{kept_firmware.SUFFIX}"
 
-    def undo_media(self) -> list[Medium]:
-        """The undo disks as media of a receiver; those that are not there yet are made. Their
-        size is that of the disk before the failback, so it never changes."""
-        media = []
+    def undo_disks(self) -> list[Medium]:
+        """The undo disks as media of a receiver, made when they are not there yet. Their size is
+        that of the disk before the failback, so it never changes. Raises ForeignChange
+        ``undo.missing``."""
+        present, media = self.files(), []
         for disk in self._layout.vm.disks:
-            path = (f"{self._places[disk.id]}/{self._origin}.{names.disk_part(disk.id)}"
-                    f"{undo_disk.SUFFIX}")
-            with in_directory(self._connection, path) as (pool, name):
-                if pool.peek(name) is None:
-                    pool.create(name, disk.size, "qcow2")
+            name = f"{self._origin}.{names.disk_part(disk.id)}{undo_disk.SUFFIX}"
+            path = f"{self._places[disk.id]}/{name}"
+            if name not in present:
+                if self._begun in present:
+                    raise ForeignChange("undo.missing", disk=disk.id, file=path)
+                self._make(path, disk.size, "qcow2")
+                fault_point("write-back.after-one-undo-disk")
             media.append(Medium(undo_disk.key_of(disk.id), path))
+        if self._begun not in present:
+            self._make(f"{self._first}/{self._begun}", 0, "raw")
         return media
+
+    @property
+    def _begun(self) -> str:
+        return f"{self._origin}{_BEGUN}"
 
     def fence(self, epoch: int) -> None:
         """Say that ``epoch`` is here. Raises Fenced when a higher one is."""
         self.check_fence(epoch)
-        path = f"{self._first}/{self._origin}.e{epoch}.fence"
-        with in_directory(self._connection, path) as (pool, name):
-            if pool.peek(name) is None:
-                pool.create(name, 0, "raw")
+        name = f"{self._origin}.e{epoch}{_FENCE}"
+        if name not in self.files():
+            self._make(f"{self._first}/{name}", 0, "raw")
 
     def check_fence(self, epoch: int) -> None:
         """Raises Fenced when a higher epoch than ours was here."""
-        found = max((int(m[1]) for m in map(_FENCE.search, self.files()) if m), default=0)
+        found = max((int(name.removesuffix(_FENCE).rsplit(".e", 1)[1])
+                     for name in self.files() if name.endswith(_FENCE)), default=0)
         if found > epoch:
             raise Fenced("rule.fenced", rule=self._origin.rule, found=found, epoch=epoch)
 
-    def files(self) -> list[str]:
+    def files(self) -> set[str]:
         """Names of all files of the failback."""
-        found = []
+        found: set[str] = set()
         for place in set(self._places.values()):
-            with in_directory(self._connection, f"{place}/-") as (pool, _):
-                found += [name for name in pool.names() if self._mine(name)]
+            with directory_pool(self._connection.conn, place) as pool, mapped(directory=place):
+                found |= {name for name in pool.listVolumes() if self._mine(name)}
         return found
+
+    def _make(self, path: str, size: int, fmt: Format) -> None:
+        with in_directory(self._connection, path) as (pool, name):
+            pool.create(name, size, fmt)
 
     def delete(self) -> list[Leftover]:
         return [gone for place in sorted(set(self._places.values()))

@@ -15,6 +15,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
              "switch-back": "切回源端", "commit-failback": "提交回切",
              "undo-failback": "撤销回切", "test": "演练", "scrub": "校验", "remove": "删除",
              "refresh": "刷新", "check": "检查", "rebuild": "重建",
+             "watch": "监视源端", "cable": "插拔网线",
              "interval": "每小时", "daily": "每天", "weekly": "每周", "monthly": "每月"},
     "role": {"viewer": "只读用户", "operator": "操作员", "administrator": "管理员"},
     "state": {state.value: word for state, word in CHINESE.items()},

@@ -16,7 +16,7 @@ TEXTS: Final[dict[str, Text]] = {
         "将不会回到源端。"),
     "failback.compare": Text("需要读取源端整块磁盘 {disk}：无法得知其变化（{reason}）。"),
     "failback.pass": Text(
-        "一轮已结束：源端与目标虚机在该轮开始时刻一致。", "共发送 {moved} 字节。"),
+        "一轮已结束，共发送 {moved} 字节：源端与目标虚机在该轮开始时刻一致。"),
     "failback.replica-off": Text("目标虚机 {name} 已关闭。"),
     "replica.still-runs": Text(
         "目标虚机 {name} 在 {grace_s} 秒内没有关闭。关机请求已发出，它仍可能自行关闭。",

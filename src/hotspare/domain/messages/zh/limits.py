@@ -23,6 +23,8 @@ TEXTS: dict[str, Text] = {
         "等待中：灾备机 {machine} 暂不接受新任务：{reason}。排在第 {place} 位。"),
     "queue.machine-full": Text(
         "等待中：灾备机 {machine} 已在运行 {limit} 个任务（max_tasks）。排在第 {place} 位。"),
+    "queue.tests-full": Text(
+        "等待中：灾备机 {machine} 已在进行 {limit} 个演练。排在第 {place} 位。"),
     "queue.host-full": Text(
         "等待中：主机 {host} 上已有 {limit} 条规则在运行（max_tasks_per_host）。"
         "排在第 {place} 位。"),

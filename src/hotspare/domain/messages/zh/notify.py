@@ -18,6 +18,9 @@ TEXTS: dict[str, Text] = {
     "rule.test-failed": Text(
         "规则 {rule} 的恢复点 {point} 没有通过演练（任务 {task}）。",
         "请查看演练的检查结果和截图：hotspare test list {rule}"),
+    "rule.tracking-lied": Text(
+        "规则 {rule} 的比较发现变化跟踪遗漏了 {size} 字节。",
+        "见任务 {task} 的日志：hotspare task log {task}"),
     "machine.lost": Text("灾备机 {machine} 没有响应；由它执行的规则（{rules} 条）显示为失效。",
                          "请检查该机器及其服务是否在运行：hotspare machine list"),
     "machine.back": Text("灾备机 {machine} 已恢复响应。"),
@@ -25,6 +28,9 @@ TEXTS: dict[str, Text] = {
     "notify.title-test-failed": Text("恢复点未通过演练"),
     "notify.title-rpo-violated": Text("未达到 RPO"),
     "notify.title-unexpected-full": Text("意外的全量复制"),
+    "notify.title-tracking-lied": Text("变化跟踪有误"),
+    "notify.title-both-run": Text("源虚机与副本同时运行"),
+    "notify.title-damaged": Text("恢复点损坏"),
     "notify.title-lost": Text("灾备机失联"),
     "notify.title-back": Text("灾备机恢复"),
     "notify.title-test": Text("测试"),

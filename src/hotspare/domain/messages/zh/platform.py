@@ -68,7 +68,8 @@ TEXTS: dict[str, Text] = {
         "请在目标主机上结束使用目标虚机文件的程序。"),
     "replica.changed": Text(
         "目标虚机的文件 {file} 自其恢复点以来被写入过。",
-        "请查明是什么写入了它。如需重新开始，请用 --delete-replica 删除规则后重新创建。"),
+        "请查明是什么写入了它，并确保不再发生。该恢复点保持原样；"
+        "要生成正确的新恢复点，请执行：hotspare rule start RULE --repair"),
     "replica.in-use": Text(
         "目标虚机不能删除：{by} 正在使用它。",
         "请先结束切换或演练。"),
@@ -275,6 +276,10 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "raw 磁盘没有存放变化块列表的位置，因此要比较其全部数据。",
         "转换为 qcow2 可以加快运行。"),
+    "undo.missing": Text(
+        "回切为每个磁盘保留了一个撤销盘，但 {file} 已不存在：磁盘 {disk} 之前的内容已丢失，"
+        "或该磁盘是之后新增的。",
+        "如需撤销回切，请恢复该文件，否则请提交回切；移除新增的磁盘后可以继续。"),
     "vm.confidential": Text("{vm} 的内存已加密（SEV），不支持复制。"),
     "vm.kind": Text("{vm} 不是 QEMU 虚机（{kind}）。"),
     "vm.lease": Text("{vm} 持有存储租约（{device}），不支持复制。"),

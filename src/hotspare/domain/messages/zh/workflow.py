@@ -60,6 +60,16 @@ TEXTS: dict[str, Text] = {
     "failover.source-unknown": Text(
         "源平台无响应，或不再认识该虚机：它可能仍在源端运行。",
         "请确保它不会与副本同时运行。"),
+    "source.in-use": Text(
+        "{name} 未处于切换状态：{vm} 正在工作。", "只有在副本运行时才能断开其网络。"),
+    "source.unplugged": Text("源端 {vm} 的网线已拔出。"),
+    "source.plugged": Text("源端 {vm} 的网线已重新插上。"),
+    "rule.both-run": Text(
+        "{vm} 又在源端运行，与其副本同时存在：现在有两台。",
+        "请关闭不需要的一台：在其主机上关闭 {vm}，或用 hotspare undo {name} 关闭副本"
+        "（其写入的数据会被丢弃）。"
+        "在此之前可断开源虚机的网络：hotspare source unplug {name}"),
+    "rule.both-run-over": Text("源端的 {vm} 已关机。"),
     "source.still-runs": Text(
         "虚机 {vm} 在 {grace_s} 秒内未关机。",
         "请查看其控制台，延长等待时间（--grace），或允许强制断电（--power-off）。"),
