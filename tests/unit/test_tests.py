@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from hotspare.domain.errors import GiveUp, HotspareError
+from hotspare.domain.errors import Fenced, GiveUp, HotspareError
 from hotspare.domain.proof import LARGEST_SCREENSHOT, Checklist
 from hotspare.services.tests import KEPT, begin
 from hotspare.store import schema
@@ -144,6 +144,20 @@ def test_while_the_rule_is_deleted_or_its_machine_is_away(here: Rig) -> None:
     refused("rule.busy", here.services.tests.start, OPERATOR, gone, Checklist())
 
 
+def test_a_damaged_point_is_tested_only_by_its_number(here: Rig) -> None:
+    rule = here.rule()
+    here.run(rule)
+    here.run(rule)
+    p = schema.restore_point
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(p).where(p.c.number == 2).values(damaged_at=1.0))
+    assert rehearsed(here, rule).point == 1
+    assert rehearsed(here, rule, 2).point == 2
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(p).values(damaged_at=1.0))
+    refused("rule.all-damaged", here.services.tests.start, OPERATOR, rule, Checklist())
+
+
 def test_another_service_begins_one(here: Rig) -> None:
     """As a schedule does: in a change of its own, with the reason when it cannot."""
     rule = here.rule()
@@ -216,7 +230,9 @@ def test_a_rule_that_moves_ends_its_test(here: Rig) -> None:
     here.services.moves.rule(ADMIN, rule, "m2")
     assert here.services.tasks.get(VIEWER, task).outcome == "stopped"
     assert here.link.task(begun.id) is None, "which is what a sweep asks"
-    here.player.errors.clear()          # the old machine was fenced
+    wait_until(lambda: here.player.errors)
+    assert [type(e) for e in here.player.errors] == [Fenced]
+    here.player.errors.clear()
 
 
 def test_at_the_command_line(tmp_path: Path, here: Rig) -> None:
