@@ -39,6 +39,8 @@ REPORTS: dict[str, dict[str, Any]] = {
     "log": {"level": "info", "code": "replicate.continues", "fields": {"task": 1}},
     "pause": {"reason": None}, "adopt": {"points": []}, "failover": {"number": 1, "detail": {}},
     "failback": {"detail": None}, "inventory": {"vms": []},
+    "proof": {"verdict": "passed", "checks": [], "screenshot": None},
+    "scrubbed": {"points": [], "newest": 1}, "mended": {"number": 1, "damage": {}},
     "finish": {"outcome": "ok", "error": None, "figures": {}}}
 
 
