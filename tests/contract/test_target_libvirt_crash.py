@@ -34,7 +34,7 @@ RETIRE = ("retire.after-mark", "retire.in-commit", "retire.after-commit", "retir
 STANDBY = ("standby.after-volumes", "standby.after-define", "standby.after-start",
            "standby.after-checkpoint", "discard.after-mark", "discard.after-destroy",
            "discard.after-volumes")
-CLEAR = ("clear.after-destroy", "clear.after-undefine", "clear.after-volumes")
+CLEAR = ("rehearsal.after-destroy", "rehearsal.after-undefine", "rehearsal.after-volumes")
 KEEP = ("keep.after-mark", "keep.after-create", "keep.after-begin", "keep.after-pivot",
         "keep.suspended", "keep.after-flush", "keep.after-layers")
 
@@ -204,12 +204,12 @@ def test_killed_in_a_test(rig: LibvirtTargetRig, fault: str) -> None:
         begun = rig.left(model.rule)
         target.sweep(model.ref, [])
         assert rig.left(model.rule) == begun
-        assert target.pinned(model.ref) == (set() if fault == "clear.after-volumes" else {1, 2})
+        assert target.pinned(model.ref) == (set() if fault == "rehearsal.after-volumes" else {1, 2})
         if fault.startswith("standby"):         # the same attempt goes on after a restart
             running = platform.standby(KEY).start(model.ref, 2, StartSpec(
                 f"hs-{model.rule}-trial", {"": "user"}, "test", connect_network=False), intent)
             assert rehearsal.ended(running) == ""
-        assert rehearsal.left(model.ref) == ([] if fault == "clear.after-volumes" else [intent])
+        assert rehearsal.left(model.ref) == ([] if fault == "rehearsal.after-volumes" else [intent])
         rehearsal.clear(model.ref, intent)
         assert rig.left(model.rule) == before and rehearsal.left(model.ref) == []
         model.check(target, port=False)
@@ -313,7 +313,7 @@ def test_every_fault_point_of_the_target_is_tested() -> None:
     found = set()
     for name in ("session", "retire", "standby", "keep", "target", "rehearsal"):
         found |= set(re.findall(
-            r'fault_point\("((?:begin|publish|retire|standby|discard|keep|sweep|clear)\.[a-z-]+)"\)',
+            r'fault_point\("((?:begin|publish|retire|standby|discard|keep|sweep|rehearsal)\.[a-z-]+)"\)',
             (package / f"{name}.py").read_text("utf-8")))
     assert found == {*PUBLISH, *RETIRE, *STANDBY, *CLEAR, *KEEP, "sweep.after-delete"}
 

@@ -25,12 +25,14 @@ REPLICATE = ("replicate.", "source.", "commit.", "publish.", "begin.", "retire."
              "journal.", "plan.", "digests.", "sweep.")
 FAILOVER = ("standby.", "failover.")
 UNDO = ("discard.", "undo.")
-TEST = ("test.", "clear.")
+TEST = ("test.", "rehearsal.")
 IN_CHILD = {"source.frozen", "source.before-thaw"}
 """Passed in the freeze helper, which is another process: see the source's own tests."""
-NOT_HERE = {"digests.after-fold", "sweep.after-delete", "retire.after-seal"}
+NOT_HERE = {"digests.after-fold", "sweep.after-delete", "retire.after-seal",
+            "rehearsal.after-network"}
 """Not passed by a run of a small disk that keeps several points: few digests to fold, nothing left
-to sweep, no merge into the head. The target's own crash tests pass the last one."""
+to sweep, no merge into the head, no host that makes networks. The target's own crash tests pass the
+merge, tests/e2e/test_isolated.py the network."""
 
 SAMPLE = ("source.after-begin", "publish.before-lineage", "publish.after-lineage",
           "replicate.after-adopt", "retire.after-commit", "copy.after-flush",

@@ -142,6 +142,15 @@ def test_from_elsewhere_and_one_address_twice(system: SystemHost, tmp_path: Path
             assert told["tcp-80"] == ("skipped", "test.not-near"), told
             assert told["network"] == ("passed", "test.isolated")
             assert test["verdict"] == "unproven"
+            server.stop()
+            server.start("rehearsal.after-network:kill")
+        with server.client() as client:
+            task = client.start_test("web", {})
+            server.wait_dead(60)
+            server.start()
+        with server.client() as client:
+            assert done(task) == "ok"
+            assert [n.name() for n in system.conn.listAllNetworks()] == ["lan"]
 
             assert done(client.failover("web", None)) == "failover.source-runs"
             assert client.rule("web")["failover_point"] is None

@@ -68,6 +68,7 @@ class Player:
     begun: list[Task] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     points: dict[str, list[Manifest]] = field(default_factory=dict)
+    png: bytes = PNG                # the screenshot of each test
     damage: dict[int, dict[str, Any]] = field(default_factory=dict)     # what scrubs find
     power: dict[str, str] | None = field(default_factory=dict)      # what a watch sees
     replicas: list[FoundReplica] = field(default_factory=list)      # what a rebuild finds
@@ -213,7 +214,7 @@ class Player:
             return None
         found = [Check("heartbeat", "failed", "test.no-heartbeat") if error else
                  Check("heartbeat", "passed", "test.heartbeat")]
-        self.link.proof(task, "failed" if error else "passed", found, PNG)
+        self.link.proof(task, "failed" if error else "passed", found, self.png)
         return error
 
     def report(self, task: Task) -> dict[str, Any]:

@@ -14,12 +14,14 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from hotspare.domain.errors import GiveUp, HotspareError
+from hotspare.domain.errors import Fenced, GiveUp, HotspareError
 from hotspare.domain.proof import LARGEST_SCREENSHOT, Checklist
 from hotspare.services.tests import KEPT, begin
 from hotspare.store import schema
+from unit.fleet_rig import fleet
 from unit.service_rig import ADMIN, OPERATOR, PNG, VIEWER, Rig, prepared, rig, served, wait_until
 from unit.test_cli import Cli
+from unit.test_remote_link import rule_of
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,20 @@ def test_while_the_rule_is_deleted_or_its_machine_is_away(here: Rig) -> None:
     refused("rule.busy", here.services.tests.start, OPERATOR, gone, Checklist())
 
 
+def test_a_damaged_point_is_tested_only_by_its_number(here: Rig) -> None:
+    rule = here.rule()
+    here.run(rule)
+    here.run(rule)
+    p = schema.restore_point
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(p).where(p.c.number == 2).values(damaged_at=1.0))
+    assert rehearsed(here, rule).point == 1
+    assert rehearsed(here, rule, 2).point == 2
+    with here.services.context.change() as change:
+        change.conn.execute(sa.update(p).values(damaged_at=1.0))
+    refused("rule.all-damaged", here.services.tests.start, OPERATOR, rule, Checklist())
+
+
 def test_another_service_begins_one(here: Rig) -> None:
     """As a schedule does: in a change of its own, with the reason when it cannot."""
     rule = here.rule()
@@ -214,7 +230,9 @@ def test_a_rule_that_moves_ends_its_test(here: Rig) -> None:
     here.services.moves.rule(ADMIN, rule, "m2")
     assert here.services.tasks.get(VIEWER, task).outcome == "stopped"
     assert here.link.task(begun.id) is None, "which is what a sweep asks"
-    here.player.errors.clear()          # the old machine was fenced
+    wait_until(lambda: here.player.errors)
+    assert [type(e) for e in here.player.errors] == [Fenced]
+    here.player.errors.clear()
 
 
 def test_at_the_command_line(tmp_path: Path, here: Rig) -> None:
@@ -253,3 +271,16 @@ def test_at_the_command_line(tmp_path: Path, here: Rig) -> None:
             assert http.get(path).status_code == 401
             answer = http.get(path, headers={"Authorization": f"Bearer {token}"})
             assert (answer.headers["content-type"], answer.content) == ("image/png", PNG)
+
+
+def test_a_proof_comes_over_the_fleets_link(tmp_path: Path) -> None:
+    """With a screenshot as large as it may be."""
+    with fleet(tmp_path) as made:
+        worker = made.worker("m1")
+        rule = rule_of(made, "m1")
+        made.rig.run(rule)
+        worker.player.png = PNG + bytes(LARGEST_SCREENSHOT - len(PNG))
+        made.rig.ended(made.services.tests.start(OPERATOR, rule, Checklist()))
+        [test] = made.services.tests.list(VIEWER, rule).items
+        assert (test.verdict, test.screenshot) == ("passed", True)
+        assert made.services.tests.screenshot(VIEWER, test.id) == worker.player.png

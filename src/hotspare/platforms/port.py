@@ -509,7 +509,8 @@ class Rehearsal(Protocol):
         """Make networks for the copy of point ``number`` that nothing else is on, one for each
         that the machine had. With ``reach`` the host has an address in the first of them:
         ``dhcp`` in one of our own choice, which the copy gets an address of, or
-        ``ADDRESS/PREFIX`` beside that one, which the copy has by itself. Idempotent."""
+        ``ADDRESS/PREFIX`` beside that one, which the copy has by itself. What the same intent
+        made before is made anew: called before the copy is started."""
         ...
 
     def screen(self, running: Running) -> Screen | None:

@@ -463,14 +463,20 @@ def find(conn: Connection, ref: str) -> Record:
 def allowed(change: Change, ref: str, operation: Operation) -> Record:
     """The rule, when ``operation`` is allowed now; otherwise raises the reason."""
     rule = find(change.conn, ref)
-    task = live_task(change.conn, rule=rule.id)
+    refuse(change, rule, operation)
+    return rule
+
+
+def refuse(change: Change, rule: Record, operation: Operation) -> None:
+    """Raise the reason why ``operation`` is not allowed now, if it is not."""
+    live = live_task(change.conn, rule=rule.id)
     side = side_tasks(change.conn, rule.id)
-    code = refusal(operation, RuleState(rule.state), rule.points > 0, task.kind if task else None,
+    code = refusal(operation, RuleState(rule.state), rule.points > 0, live.kind if live else None,
                    rule.failback, [x.kind for x in side])
     if code is not None:
-        task = task or (side[0] if side else None)
+        same = [x for x in side if x.kind == operation]
+        task = next((x for x in (*same, live, *side) if x is not None), None)
         raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
                       operation=operation.value, kind=task.kind if task else "", vm=rule.vm_name,
                       task=task.id if task else 0, machine=rule.machine,
                       point=rule.failover_point or 0)
-    return rule

@@ -13,14 +13,14 @@ from sqlalchemy.engine import Connection
 from ..domain.codec import decode, encode
 from ..domain.errors import GiveUp, Refused
 from ..domain.proof import LARGEST_SCREENSHOT, Check, Checklist, Verdict
-from ..domain.rule_states import Operation, RuleState, refusal
+from ..domain.rule_states import Operation
 from ..store import Record, schema
 from . import queue
 from .context import Actor, Change, Context
 from .hub import rule_topic
 from .names import page, slice_of
-from .platforms import live_task, side_tasks
 from .rules import find as find_rule
+from .rules import refuse
 from .views import Page, TestCheckView, TestView, explained
 
 KEPT: Final = 20
@@ -77,24 +77,22 @@ class Tests:
 
 def begin(change: Change, rule: Record, actor: Actor, trigger: str,
           wanted: Checklist | None = None, point: int | None = None) -> int:
-    """Queue a test of ``point`` (None: the newest). Raises Refused with the reason why it is not
-    possible now, and GiveUp ``rule.no-such-point``. Returns the task."""
-    task = live_task(change.conn, rule=rule.id)
-    beside = {side.kind: side.id for side in side_tasks(change.conn, rule.id)}
-    code = refusal(Operation.TEST, RuleState(rule.state), rule.points > 0,
-                   task.kind if task else None, beside)
-    if code is not None:
-        raise Refused(code, name=rule.name, rule=rule.id, state=rule.state,
-                      operation=Operation.TEST.value, machine=rule.machine,
-                      kind="test" if "test" in beside or task is None else task.kind)
-    known = change.conn.execute(sa.select(_POINT.c.number).where(_POINT.c.rule == rule.id)
-                                .order_by(_POINT.c.number)).scalars().all()
-    number = known[-1] if point is None else point
-    if number not in known:
-        raise GiveUp("rule.no-such-point", rule=rule.name, point=number,
+    """Queue a test of ``point`` (None: the newest that is not known to be damaged). Raises Refused
+    with the reason why it is not possible now, and GiveUp ``rule.no-such-point``. Returns the
+    task."""
+    refuse(change, rule, Operation.TEST)
+    known = {row.number: row.damaged_at is None for row in change.conn.execute(
+        sa.select(_POINT.c.number, _POINT.c.damaged_at).where(_POINT.c.rule == rule.id)
+        .order_by(_POINT.c.number))}
+    if point is None:
+        point = max((number for number, good in known.items() if good), default=None)
+    if point is None:
+        raise Refused("rule.all-damaged", name=rule.name)
+    if point not in known:
+        raise GiveUp("rule.no-such-point", rule=rule.name, point=point,
                      known=", ".join(map(str, known)))
     return queue.enqueue(change, "test", actor, machine=rule.machine, rule=rule.id,
-                         epoch=rule.epoch, point=number, trigger=trigger,
+                         epoch=rule.epoch, point=point, trigger=trigger,
                          arguments=encode(wanted or Checklist()))
 
 

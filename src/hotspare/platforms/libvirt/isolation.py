@@ -5,13 +5,10 @@ They are transient: made with the test, gone with it, and not there after a rest
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Any
-
-import libvirt
 
 from ...domain.errors import HotspareError
 from ...domain.machine import VmDescription
@@ -31,6 +28,7 @@ _TRIES = 4
 def make(connection: Connection, vm: VmDescription, reach: str | None,
          intent: Intent) -> Isolation:
     """See :meth:`Rehearsal.isolate`."""
+    remove(connection, intent)      # of an attempt that was killed: nothing stands on it yet
     sources = list(dict.fromkeys(nic.network for nic in vm.nics))
     reason, address = "", ""
     made: dict[str, str] = {}
@@ -48,7 +46,7 @@ def make(connection: Connection, vm: VmDescription, reach: str | None,
             return Isolation(dict.fromkeys(sources, "user"), connected=False,
                              reason=str(error.fields.get("reason", error)))
         made[source] = name
-        fault_point("isolate.after-network")
+        fault_point("rehearsal.after-network")
     return Isolation(made, connected=True, reason=reason, address=address)
 
 
@@ -132,11 +130,4 @@ def _create(connection: Connection, name: str, address: str = "", leased: list[s
         if leased:
             new_element(new_element(ip, "dhcp"), "range", start=leased[0], end=leased[-1])
     with mapped(network=name):
-        try:
-            connection.conn.networkCreateXML(ET.tostring(root, encoding="unicode"))
-        except libvirt.libvirtError:
-            # made by an attempt that was killed
-            with contextlib.suppress(libvirt.libvirtError):
-                if connection.conn.networkLookupByName(name).isActive():
-                    return
-            raise
+        connection.conn.networkCreateXML(ET.tostring(root, encoding="unicode"))

@@ -95,15 +95,15 @@ class LibvirtRehearsal:
             if made_for == intent:
                 name = domain.name()
                 power_off(domain, name)
-                fault_point("clear.after-destroy")
+                fault_point("rehearsal.after-destroy")
                 undefine(domain, name)
                 found.append(Leftover("domain", name))
-        fault_point("clear.after-undefine")
+        fault_point("rehearsal.after-undefine")
         for volume, parsed in there.volume_names().items():
             if parsed.kind in ("test", "test-nvram") and parsed.task == intent.task:
                 there.pool.delete(volume)
                 found.append(Leftover("volume", volume))
-        fault_point("clear.after-volumes")
+        fault_point("rehearsal.after-volumes")
         return found + isolation.remove(self._connection, intent)
 
     def _machines(self, rule: str) -> Iterator[tuple[Any, Intent]]:
