@@ -40,6 +40,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "pause": {"reason": None}, "adopt": {"points": []}, "failover": {"number": 1, "detail": {}},
     "failback": {"detail": None}, "inventory": {"vms": []},
     "proof": {"verdict": "passed", "checks": [], "screenshot": None},
+    "scrubbed": {"points": [], "newest": 1}, "mended": {"number": 1, "damage": {}},
     "finish": {"outcome": "ok", "error": None, "figures": {}}}
 
 

@@ -27,6 +27,8 @@ def scrubbed(change: Change, task: Record, body: Mapping[str, Any], at: float) -
     """Mark what was found (:meth:`.Link.scrubbed`), and let go of marks of points that are good.
     Points newer than ``newest`` were published since: they read through what is newly wrong in
     that one, too."""
+    if task.kind not in {"scrub", "replicate"}:
+        raise ValueError(task.kind)
     rows = {row.number: row for row in change.conn.execute(
         sa.select(_P).where(_P.c.rule == task.rule))}
     newest = int(body["newest"])

@@ -108,8 +108,8 @@ def _check_address(text: str) -> None:
 def adopt(change: Change, task: Record, body: dict[str, Any], at: float) -> None:
     """Keep what a test found. Raises ValueError for what is no such report."""
     verdict, checks = body["verdict"], body["checks"]
-    if verdict not in get_args(Verdict) or len(checks) > _MOST_CHECKS:
-        raise ValueError(verdict)
+    if task.kind != "test" or verdict not in get_args(Verdict) or len(checks) > _MOST_CHECKS:
+        raise ValueError(f"{task.kind} {verdict}")
     of_point = sa.and_(_P.c.rule == task.rule, _P.c.point == task.point)
     if not change.conn.execute(sa.select(_POINT.c.number).where(
             _POINT.c.rule == task.rule, _POINT.c.number == task.point)).first():

@@ -202,6 +202,7 @@ class RemoteLink:
 
     def mended(self, task: Task, number: int, damage: dict[str, Any]) -> None:
         self._report("mended", task, {"number": number, "damage": damage})
+
     def proof(self, task: Task, verdict: Verdict, checks: Sequence[Check],
               screenshot: bytes | None) -> None:
         self._report("proof", task, proof_body(verdict, checks, screenshot))

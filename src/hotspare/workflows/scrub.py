@@ -323,23 +323,26 @@ class _Reader:
             try:
                 with ExitStack() as stack:
                     endpoint = stack.enter_context(self._exports[disk].open())
-                    held = stack.pop_all()
+                    kept = stack.pop_all()
             except Reconnect:
-                self._exports = {}
-                self._stack.close()
+                pass                # taken away
             else:
-                with held:
+                with kept:
                     yield endpoint
                 return
-        self._exports = self._read_point()
+        # the old one goes last: as long as one is there, the point is kept
+        with ExitStack() as stack:
+            self._exports = self._read_point(stack)
+            self._stack, old = stack.pop_all(), self._stack
+        old.close()
         with self._exports[disk].open() as endpoint:
             yield endpoint
 
-    def _read_point(self) -> Mapping[str, Export]:
+    def _read_point(self, stack: ExitStack) -> Mapping[str, Export]:
         bench, waited = self._bench, 0.0
         while True:
             try:
-                return self._stack.enter_context(bench.target.target(bench.key).read_point(
+                return stack.enter_context(bench.target.target(bench.key).read_point(
                     replica_of(bench), self._number))
             except Retry as error:
                 if error.code != "replica.busy" or waited >= _PATIENCE_S:

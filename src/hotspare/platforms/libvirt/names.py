@@ -144,10 +144,10 @@ def reader(rule: str, number: int, token: str) -> str:
     return f"hs-rx-{rule}-p{number}-{token}"
 
 
-def read_by(reader: str, rule: str) -> int | None:
-    """The number of the point that a reader of the rule was opened on."""
-    match = re.fullmatch(rf"hs-rx-{rule}-p(\d+)-[0-9a-f]+", reader)
-    return None if match is None else int(match[1])
+def read_by(reader: str) -> int:
+    """The number of the point that a reader was opened on; 0 for what is none."""
+    match = re.fullmatch(r"hs-rx-[0-9a-f]{8}-p(\d+)-[0-9a-f]+", reader)
+    return 0 if match is None else int(match[1])
 
 
 def writer(rule: str) -> str:

@@ -34,6 +34,7 @@ from ...domain.errors import (
     SealMissing,
 )
 from ..port import Leftover, NbdEndpoint
+from . import names
 from .connection import Connection, mapped, socket_path
 from .device import Device
 from .volumes import new_element
@@ -138,14 +139,17 @@ def end_receiver(connection: Connection, name: str) -> list[str]:
     return _end(connection, domains)
 
 
-def end_readers(connection: Connection, rule_name: str, *, lost: bool = False) -> list[str]:
+def end_readers(connection: Connection, rule_name: str, *, lost: bool = False,
+                least: int = 0) -> list[str]:
     """End the receivers that are named after ``rule_name``, which only read: all, or those that a
-    process left which died. A reader harms nobody but whoever wants to write to what it reads, and
-    can be opened again. Returns the names of those that there were."""
+    process left which died; none of points below ``least``. A reader harms nobody but whoever
+    wants to write to what it reads, and can be opened again. Returns the names of those that
+    there were."""
     kept = live_readers() if lost else ()
     with mapped(domain=rule_name):
         domains = [d for d in connection.conn.listAllDomains()
-                   if d.name().startswith(f"{rule_name}-") and d.name() not in kept]
+                   if d.name().startswith(f"{rule_name}-") and d.name() not in kept
+                   and names.read_by(d.name()) >= least]
     return _end(connection, domains)
 
 

@@ -102,7 +102,7 @@ def _fold(replica: Replica, lineage: Lineage, point: Manifest, successor: Manife
     with replica.receiver(media) as receiver:
         lineage = _mark(replica, receiver, lineage, point, successor)
         fault_point("retire.after-mark")
-        _commit_all(replica, receiver, merges, progress)
+        _commit_all(replica, receiver, point.number, merges, progress)
         fault_point("retire.after-commit")
         if folded is not None:
             blob = _store_folded(receiver, blob_name, folded)
@@ -194,12 +194,12 @@ def _mark(replica: Replica, receiver: Receiver, lineage: Lineage, point: Manifes
         return marked
 
 
-def _commit_all(replica: Replica, receiver: Receiver, merges: list[_Merge],
+def _commit_all(replica: Replica, receiver: Receiver, number: int, merges: list[_Merge],
                 progress: Progress) -> None:
     total = sum(m.disk.size for m in merges)
     done = 0
     for merge in merges:
-        _commit(replica, receiver, merge, partial(_report, progress, done, total))
+        _commit(replica, receiver, number, merge, partial(_report, progress, done, total))
         done += merge.disk.size
         progress(done, total)
 
@@ -208,12 +208,12 @@ def _report(progress: Progress, before: int, total: int, at: int) -> None:
     progress(before + at, total)
 
 
-def _begin_commit(replica: Replica, receiver: Receiver, target: str, base: str,
+def _begin_commit(replica: Replica, receiver: Receiver, number: int, target: str, base: str,
                   top: str) -> None:
-    """A scrub that reads below has to make way: it opens the new chain, and goes on there."""
+    """A scrub whose chain has point ``number`` must make way: it opens the new one, and goes on."""
     end = time.monotonic() + _PATIENCE_S
     while True:
-        ended = end_readers(replica.connection, receiver.name)
+        ended = end_readers(replica.connection, receiver.name, least=number)
         with mapped(domain=receiver.name):
             try:
                 receiver.domain.blockCommit(target, base, top, 0, 0)
@@ -223,13 +223,13 @@ def _begin_commit(replica: Replica, receiver: Receiver, target: str, base: str,
                     raise
 
 
-def _commit(replica: Replica, receiver: Receiver, merge: _Merge,
+def _commit(replica: Replica, receiver: Receiver, number: int, merge: _Merge,
             at: Callable[[int], None]) -> None:
     """Commit one disk and wait. ``at`` is called with bytes of the disk and may raise Stopped:
     the job is then ended, and a rerun begins it anew."""
     target = receiver.target_of(merge.disk.id)
     base, top = replica.pool.path(merge.into), replica.pool.path(merge.disk.file)
-    _begin_commit(replica, receiver, target, base, top)
+    _begin_commit(replica, receiver, number, target, base, top)
     try:
         while True:
             try:

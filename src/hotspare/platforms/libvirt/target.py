@@ -162,8 +162,9 @@ class LibvirtTarget:
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         there = self._replica(replica)
-        read = {names.read_by(reader, there.rule) for reader in live_readers()}
-        return set(there.pins(there.lineage())) | {n for n in read if n is not None}
+        ours = f"{names.receiver(there.rule)}-"
+        read = {names.read_by(name) for name in live_readers() if name.startswith(ours)}
+        return set(there.pins(there.lineage())) | read
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,
                progress: Progress) -> Lineage:
