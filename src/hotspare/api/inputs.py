@@ -221,8 +221,7 @@ class NewPlace(Input):
     platform: Named
     storage: Named
     name: Named | None = Field(None, description="of the machine there; null: the original's")
-    networks: dict[Named, Named] = Field(
-        {}, max_length=64, description="the replica's network -> the one there")
+    networks: Networks = Field({}, description="the replica's network -> the one there")
 
 
 class Failback(_Grace):

@@ -69,10 +69,10 @@ def _source_off(bench: Bench, context: Json) -> None:
     if home.platform.source.power(home.vm) == "off":
         return
     if not arguments.get("shut_down"):
-        raise Refused("failback.source-runs", vm=home.vm, name=bench.rule.name)
+        raise Refused("failback.source-runs", vm=_name(home), name=bench.rule.name)
     home.platform.source.shut_down(home.vm, float(arguments["grace_s"]),
                                    bool(arguments["power_off"]))
-    bench.say("planned.source-off", vm=home.vm)
+    bench.say("planned.source-off", vm=_name(home))
 
 
 def _disks(bench: Bench, context: Json) -> None:
@@ -80,6 +80,7 @@ def _disks(bench: Bench, context: Json) -> None:
     home = home_of(bench, context)
     there = bench.target.source.inspect(running_of(context).ref)
     here = home.platform.source.inspect(home.vm)
+    context["vm"] = here.name
     ours, theirs = {d.id for d in here.disks}, {d.id for d in there.disks}
     if ours != theirs and not bench.task.arguments.get("leave_disks"):
         raise Refused("failback.disks-differ", name=bench.rule.name,
@@ -128,7 +129,8 @@ def _start_source(bench: Bench, context: Json) -> None:
         home.ready(bench.folder, home.Home(head.number, token))
     stop_s = time.time() - context["stopped_at"]
     bench.count(switch_stop_s=stop_s)
-    bench.say("failback.source-runs-again", vm=source.vm, seconds=round(stop_s, 1))
+    bench.say("failback.source-runs-again", vm=context["vm"], name=bench.rule.name,
+              seconds=round(stop_s, 1))
 
 
 def _replica_again(bench: Bench, context: Json) -> None:
@@ -146,7 +148,7 @@ def _replica_again(bench: Bench, context: Json) -> None:
         bench.say("failback.source-unknown", "error", reason=error.code, name=running.name)
         return
     if power != "off":
-        bench.say("failback.source-on-after-all", "warning", vm=source.vm)
+        bench.say("failback.source-on-after-all", "warning", vm=_name(source))
         return
     tell(bench, context, switched=False, token=None)
     standby.power_on(running)
@@ -172,6 +174,7 @@ def _drop_replica(bench: Bench, context: Json) -> None:
 
 def _clear(bench: Bench, context: Json) -> None:
     drop_undo(bench, context)
+    context["vm"] = _name(home_of(bench, context))
     if known(bench, context).get("place"):
         home = home_of(bench, context)
         home.platform.write_back.let_go(home.vm, origin(bench, context))
@@ -192,10 +195,10 @@ def drop_undo(bench: Bench, context: Json) -> None:
     failback_state.forget(bench.folder)
 
 
-def _commit(bench: Bench, _context: Json) -> None:
+def _commit(bench: Bench, context: Json) -> None:
     bench.link.failback(bench.task, None)
     bench.link.failover(bench.task, None, {})
-    bench.say("failback.done", vm=bench.rule.vm)
+    bench.say("failback.done", vm=context["vm"])
 
 
 BULK = Workflow((
@@ -295,6 +298,11 @@ def home_of(bench: Bench, context: Json) -> Side:
     if place is None:
         return Side(bench.source, bench.rule.vm)
     return Side(bench.platform(place["platform"]), place.get("vm", place["name"]))
+
+
+def _name(side: Side) -> str:
+    """The machine's name, for people."""
+    return side.platform.source.inspect(side.vm).name
 
 
 def known(bench: Bench, context: Json) -> Json:

@@ -93,7 +93,8 @@ def _restore(bench: Bench, context: Json) -> None:
     session.close(sealed=False)
     fault_point("failback-undo.restored")
     bench.clear()
-    bench.say("failback.restored", vm=bench.rule.vm)
+    context["vm"] = session.vm.name
+    bench.say("failback.restored", vm=session.vm.name)
 
 
 def _take_own_writes(bench: Bench, session: WriteBackSession, running: Running) -> None:
@@ -148,9 +149,13 @@ def _replica_on(bench: Bench, context: Json) -> None:
         bench.say("failback.replica-again", name=running.name)
 
 
-def _forget(bench: Bench, _context: Json) -> None:
+def _forget(bench: Bench, context: Json) -> None:
+    place = known(bench, context).get("place")
     bench.link.failback(bench.task, None)
-    bench.say("failback.undone", vm=bench.rule.vm)
+    if place is None:
+        bench.say("failback.undone", vm=context["vm"])
+    else:
+        bench.say("failback.demolished", vm=place["name"])
 
 
 WORKFLOW = Workflow((

@@ -28,10 +28,11 @@ def _look_at_source(bench: Bench, context: Json) -> None:
     """Two machines with the same addresses on one network harm both: only if it is wanted."""
     arguments = bench.task.arguments
     wanted = arguments.get("allow_duplicate_mac") or arguments.get("unplugged")
-    doubles = shared_nics(usable_point(bench).vm.nics, bench.rule.networks)
+    vm = usable_point(bench).vm
+    doubles = shared_nics(vm.nics, bench.rule.networks)
     power = power_of_source(bench)
     if power in {"running", "paused"} and doubles and not wanted:
-        raise Refused("failover.source-runs", vm=bench.rule.vm, name=bench.rule.name,
+        raise Refused("failover.source-runs", vm=vm.name, name=bench.rule.name,
                       macs=", ".join(n.mac for n in doubles))
     bench.say(f"failover.source-{power}", "info" if power == "off" else "warning")
     context["source"] = power

@@ -41,7 +41,7 @@ def _shut_down(bench: Bench, context: Json) -> None:
     arguments = bench.task.arguments
     bench.source.source.shut_down(bench.rule.vm, float(arguments["grace_s"]),
                                   bool(arguments["power_off"]))
-    bench.say("planned.source-off", vm=bench.rule.vm)
+    bench.say("planned.source-off", vm=bench.source.source.inspect(bench.rule.vm).name)
 
 
 SHUT_DOWN = Workflow((Step("shut-down-source", _shut_down),))

@@ -36,7 +36,7 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.source-runs-again": Text(
         "{vm} runs at the source again; neither ran for {seconds} seconds. Nothing is lost until "
         "the failback is committed.",
-        "Look at it, then commit or undo: hotspare failback commit, hotspare failback undo"),
+        "Look at it, then: hotspare failback commit {name}; or: hotspare failback undo {name}"),
     "failback.replica-again": Text("The replica {name} runs again."),
     "failback.source-unknown": Text(
         "The switch back failed, and the source does not answer ({reason}): it may run, so the "
@@ -50,6 +50,8 @@ TEXTS: Final[dict[str, Text]] = {
         "The source's disks are what they were before the failback ({vm})."),
     "failback.undone": Text(
         "The failback is undone: {vm} is off at the source, as it was, and the replica runs."),
+    "failback.demolished": Text(
+        "The failback is undone: {vm} at the new place is removed, and the replica runs."),
     "failback.done": Text("The failback is committed. {vm} is replicated from the source again."),
     "failback.commit-due": Text("The time of the failback of {name} has come: it is committed."),
     "failback.is-committed": Text(

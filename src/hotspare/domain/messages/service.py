@@ -92,8 +92,8 @@ TEXTS: dict[str, Text] = {
         "Wait until it ended, or stop it first: hotspare task stop {task}", STATE),
     "rule.in-failback": Text(
         "Rule {name} is in a failback ({state}).",
-        "Go on with it (hotspare failback), commit it (hotspare failback commit) or undo it "
-        "(hotspare failback undo) first.", STATE),
+        "First end it: hotspare failback switch {name}, then commit {name}; or: hotspare failback "
+        "undo {name}", STATE),
     "rule.failback-state": Text(
         "The failback of rule {name} is not so far, or farther ({state}).",
         "hotspare rule show {name} says what is possible now.", STATE),

@@ -13,6 +13,7 @@ from .connection import mapped
 
 _POLL_S: Final = 0.1
 _AGENT_S: Final = 5
+_ASK_EVERY_S: Final = 15.0      # a guest that was booting has not heard it
 _UNDEFINE: Final = (libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
                     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
@@ -37,17 +38,20 @@ def power_named(state: int) -> Power:
 
 def shut_down(domain: Any, grace_s: float) -> bool:
     """Ask the guest to shut down, and wait; whether it is off."""
-    end = time.monotonic() + grace_s
-    if power_of(domain) != "off" and grace_s > 0:
-        # libvirt tries the agent first when it answers, and else presses the power button
-        with contextlib.suppress(libvirt.libvirtError):
-            # a hung agent otherwise blocks the call for ever
-            domain.agentSetResponseTimeout(_AGENT_S, 0)
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.shutdown()
+    now = time.monotonic()
+    end, ask_at = now + grace_s, now
     while power_of(domain) != "off":
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now >= end:
             return False
+        if now >= ask_at:
+            ask_at = now + _ASK_EVERY_S
+            # libvirt tries the agent first when it answers, and else presses the power button
+            with contextlib.suppress(libvirt.libvirtError):
+                # a hung agent otherwise blocks the call for ever
+                domain.agentSetResponseTimeout(_AGENT_S, 0)
+            with contextlib.suppress(libvirt.libvirtError):
+                domain.shutdown()
         time.sleep(_POLL_S)
     return True
 

@@ -26,7 +26,7 @@ TEXTS: Final[dict[str, Text]] = {
         "请不要手工启动它，然后再次切回：hotspare failback switch"),
     "failback.source-runs-again": Text(
         "{vm} 已重新在源端运行；两端均未运行的时间为 {seconds} 秒。提交之前不会丢失任何数据。",
-        "请检查后提交或撤销：hotspare failback commit，hotspare failback undo"),
+        "请检查后提交或撤销：hotspare failback commit {name}，hotspare failback undo {name}"),
     "failback.replica-again": Text("目标虚机 {name} 已重新运行。"),
     "failback.source-unknown": Text(
         "切回失败，且源端没有应答（{reason}）：它可能正在运行，因此目标虚机 {name} 保持关闭。",
@@ -37,6 +37,7 @@ TEXTS: Final[dict[str, Text]] = {
         "请撤销回切（hotspare failback undo），撤销会启动目标虚机。"),
     "failback.restored": Text("源端磁盘已恢复为回切之前的内容（{vm}）。"),
     "failback.undone": Text("回切已撤销：{vm} 在源端关闭，内容如前；目标虚机继续运行。"),
+    "failback.demolished": Text("回切已撤销：新位置的 {vm} 已删除，目标虚机继续运行。"),
     "failback.done": Text("回切已提交。{vm} 重新由源端复制。"),
     "failback.commit-due": Text("{name} 的回切到达设定时间，现在提交。"),
     "failback.is-committed": Text(

@@ -69,8 +69,8 @@ TEXTS: dict[str, Text] = {
         "请等待其结束，或先停止：hotspare task stop {task}"),
     "rule.in-failback": Text(
         "规则 {name} 正在回切（{state}）。",
-        "请继续（hotspare failback）、提交（hotspare failback commit）或撤销"
-        "（hotspare failback undo）。"),
+        "请先完成：hotspare failback switch {name}，再 commit {name}；"
+        "或撤销：hotspare failback undo {name}"),
     "rule.failback-state": Text(
         "规则 {name} 的回切尚未到这一步，或已过这一步（{state}）。",
         "hotspare rule show {name} 会显示现在可以做什么。"),
