@@ -107,6 +107,8 @@ def make_real(case: schemathesis.Case, world: World) -> None:
                 values["vms"] = [choice(REAL["vm"], seed)]
             if values.get("action") == "delete":
                 values |= {"rules": ["none"], "group": None}
+            if operation == "add_proof_schedule":
+                values |= {"schedule": {"kind": "daily", "at": "02:30"}, "group": None}
             if values.get("wait"):
                 values["wait"] = 0.01           # not for a minute
             if "url" in values:
