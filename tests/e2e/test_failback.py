@@ -97,7 +97,10 @@ def test_home_and_on(rig_factory: Callable[..., Rig], tmp_path: Path, lost: str,
     assert state(rig) == "finished"
     ended = rig.run()
     assert not ended["figures"]["full"], "the next run is incremental"
-    assert rig.numbers() == [1, 2, 3]
+    rig.guest.shutdown()
+    assert not rig.run()["figures"]["full"]
+    assert rig.numbers() == [1, 2, 3, 4]
+    assert list(rig.points()[4].values()) == source_images(rig), "and nothing was missed"
     assert rig.leftovers() == []
     rig.check_images()
 
