@@ -93,7 +93,7 @@ def test_a_copy_is_alone_and_is_reached(system: SystemHost, tmp_path: Path,
         hs.server.start(fault=f"test.after-start:touch={gate}")
         task = hs("test", "start", "web")["id"]
         wait_for(gate.exists, 60, "the copy runs")
-        [copy] = [d for d in system.conn.listAllDomains() if "-test-" in d.name()]
+        [copy] = [d for d in system.conn.listAllDomains() if "-te" in d.name()]
         xml = copy.XMLDesc()
         assert re.findall(r"<mac address='(.*?)'", xml) == mac
         [network] = re.findall(r"<source network='(.*?)'", xml)

@@ -69,7 +69,7 @@ def all_answers(client: Client, rig: Rig) -> Iterator[tuple[str, str]]:
             continue        # public
         area = path.split("/")[1]
         kinds = values["task"] if "{task}" in path else values.get(area, []) \
-            if "{ref}" in path else [None]
+            if "{ref}" in path else [] if "{test}" in path else [None]
         for value in kinds:
             filled = path.replace("{task}", str(value)).replace("{ref}", str(value))
             answer = client._http.get(filled)   # JSON, or a log, or metrics

@@ -11,7 +11,7 @@ import pytest
 
 from hotspare.platforms.libvirt import jobs
 
-from .rig import Rig, gated_end, hotspare, wait_for
+from .rig import Rig, content, gated_end, hotspare, wait_for
 
 MIB = 1 << 20
 BANDWIDTH = 2 * MIB
@@ -107,3 +107,34 @@ def test_stopped_ended_and_killed(rig_factory: Callable[..., Rig], tmp_path: Pat
     ends_right(rig, task, gate, now)
     assert rig.numbers() == [1, 2, 3]
     rig.check_images()
+
+
+@pytest.mark.timeout(200)
+def test_stopped_while_its_process_was_dead(rig_factory: Callable[..., Rig],
+                                            tmp_path: Path) -> None:
+    """The instant that the killed process left open is let go; the next run takes one of its own,
+    and goes on with what is there."""
+    gate = tmp_path / "gate"
+    rig = rig_factory(boot="kernel", rate=1.0)
+    fill(rig, 14)
+    rig.protect(bandwidth=BANDWIDTH)
+    with rig.server.client() as client:
+        task = client.start_rule(rig.rule)
+    now = half_way(rig, task)
+    rig.server.kill()
+    assert jobs.find_job(rig.guest.domain()) is not None
+    rig.server.start(f"step.transfer.begin:touch={gate}")
+    wait_for(gate.exists, 60, "it is about to go on")
+    with rig.server.client() as client:
+        client.stop_rule(rig.rule)
+    gate.unlink()
+    rig.ended(task, 30, outcome="stopped")
+    assert jobs.find_job(rig.guest.domain()) is None, "nothing stays open on the source"
+
+    rig.guest.wait_records(rig.guest.journal_count() + 3)
+    rig.guest.shutdown()
+    again = rig.run()
+    assert again["figures"]["bytes_moved"] <= 1.1 * now["total"] - now["done"] + 2 * MIB
+    assert list(rig.points()[1].values()) == [
+        content(str(path), "qcow2") for path in rig.guest.disk_paths], "the point is of now"
+    assert rig.leftovers() == []

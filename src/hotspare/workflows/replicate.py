@@ -219,6 +219,12 @@ def _clean_up(bench: Bench, context: Json) -> None:
         _target(bench).sweep(replica_of(bench), keep=())
         lineage = _target(bench).lineage(replica_of(bench))
         _sweep_source(bench, lineage, None)
+    elif context.get("failure") == "task.stopped":
+        # A process that was killed before it heard of the stop has left its instant open: the next
+        # run would take it for its own, and publish what was long ago.
+        source = _source(bench)
+        tokens = [source.token_name(t) for t in (state.base_token, state.pass_token) if t]
+        source.sweep(bench.rule.vm, bench.rule.id, keep=(), bases=[*tokens, *state.intents])
 
 
 _DROPS = frozenset({"target.no-space", "replica.changed", "lineage.forged", "vm.not-found"})
