@@ -37,7 +37,6 @@ def main() -> int:
         lab.change(rig.guest, options.mib)
         lab.replicate(client, rig.rule)
         replica = lab.failed_over(rig, client)
-        rig.guest.destroy()
         replica.exec("touch /tmp/beat; " + _BEAT)
         since = uptime(replica)
         time.sleep(10)
