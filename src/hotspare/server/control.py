@@ -127,7 +127,8 @@ def http_configuration(app: FastAPI, identity: tls.Identity) -> uvicorn.Config:
     # Named, not "auto": with uvloop and httptools beside it a server of 200 machines once closed a
     # connection in the middle of a request that it had carried out.
     return uvicorn.Config(
-        app, http="h11", loop="asyncio", ssl_certfile=str(identity.certificate), ssl_keyfile=str(identity.key),
+        app, http="h11", loop="asyncio",
+        ssl_certfile=str(identity.certificate), ssl_keyfile=str(identity.key),
         log_level="warning", access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=2, timeout_keep_alive=30)
 
