@@ -26,7 +26,7 @@ from ..services.keys import write_private
 from ..store import Store
 from ..store.engine import named, others
 from . import tls
-from .process import only_one, prepare
+from .process import few_arenas, only_one, prepare
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ StartMachine = Callable[[Services], Callable[[], None]]
 
 def run(settings: Settings, start_machine: StartMachine | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
+    few_arenas()
     prepare(settings.state_dir)
     with only_one(settings.state_dir), _listening(settings.listen) as sock:
         database = settings.database and named(settings.database, _NAME)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..domain.errors import Refused
 
+_M_ARENA_MAX = -8               # malloc.h
 _PATIENCE_S = 0.5
 """A doctor that looks whether a server runs has the lock for a moment."""
 
@@ -29,6 +31,13 @@ def prepare(state_dir: Path) -> None:
     except OSError as error:
         raise Refused("server.state-dir", path=str(state_dir),
                       why=error.strerror or str(error)) from error
+
+
+def few_arenas() -> None:
+    """glibc gives each of many threads a heap of its own, and what one has freed no other uses:
+    with forty threads that answer requests most of the memory is then unused. Before any thread."""
+    with suppress(OSError, AttributeError):     # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 @contextmanager
