@@ -13,9 +13,9 @@ from .control import Control
 _PIECE: Final = 32 << 20        # bytes: the largest request that all servers take
 
 
-def make_zero(export: Export, start: int, end: int, control: Control) -> None:
-    """Make the bytes from ``start`` to ``end`` of a disk zero, durably. Raises Reconnect
-    ``source.unreachable``, Stopped."""
+def make_zero(export: Export, start: int, end: int, control: Control, disk: str = "") -> None:
+    """Make the bytes from ``start`` to ``end`` of a disk zero, durably; ``disk`` is its name for
+    errors. Raises Reconnect ``source.unreachable``, Stopped."""
     with export.open() as endpoint:
         handle = nbd.NBD()
         try:
@@ -27,4 +27,4 @@ def make_zero(export: Export, start: int, end: int, control: Control) -> None:
             handle.flush()
             handle.shutdown()
         except nbd.Error as error:
-            raise Reconnect("source.unreachable", disk="", reason=str(error)) from error
+            raise Reconnect("source.unreachable", disk=disk, reason=str(error)) from error

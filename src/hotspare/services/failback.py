@@ -81,9 +81,9 @@ def begin_commit(change: Change, rule: Record, actor: Actor, trigger: str = "man
                   trigger=trigger)
 
 
-def begin_undo(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any]) -> int:
+def begin_undo(change: Change, rule: Record, actor: Actor) -> int:
     """The source becomes what it was, the replica goes on."""
-    return _queue(change, rule, actor, "undo-failback", Event.UNDO_FAILBACK, arguments)
+    return _queue(change, rule, actor, "undo-failback", Event.UNDO_FAILBACK, {})
 
 
 def ended(task: Record, rule: Record, good: bool, now: float) -> tuple[Event, dict[str, Any]]:

@@ -320,7 +320,7 @@ class Rules:
             rule = allowed(change, ref, Operation.UNDO_FAILBACK)
             if (rule.failback or {}).get("switched") and confirm.strip() != rule.vm_name:
                 raise Refused("failback.confirm-undo", vm=rule.vm_name, name=rule.name)
-            task = failback.begin_undo(change, rule, actor, {})
+            task = failback.begin_undo(change, rule, actor)
             change.audit(actor, "rule.undo-failback", rule.id, task=task)
             return task
 

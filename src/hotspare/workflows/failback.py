@@ -103,8 +103,8 @@ def _bulk(bench: Bench, context: Json) -> None:
 def _stop_replica(bench: Bench, context: Json) -> None:
     """Its guest shuts down; its power is cut only when the operator allowed that."""
     arguments, running = bench.task.arguments, running_of(context)
-    bench.target.standby(bench.key).stop(running, float(arguments.get("grace_s", 300)),
-                                         force=bool(arguments.get("power_off", False)))
+    bench.target.standby(bench.key).stop(running, float(arguments["grace_s"]),
+                                         force=bool(arguments["power_off"]))
     context["stopped_at"] = time.time()
     bench.say("failback.replica-off", name=running.name)
     fault_point("failback.replica-off")

@@ -89,11 +89,12 @@ class Pass:
             also: Iterable[Extent] = ()
             if self._whole:
                 here = self._source_as_a_whole(spec.id, spec.size, stack)
-                also = Differences(here, self._at(self._number, disk, stack))
-                self._note(disk, wrote)
+                there = self._at(self._number, disk, stack)
+                also, noted = Differences(here, there), self._newer(there, disk, stack)
             else:
                 here = self._source_where(spec.id, spec.size, wrote, stack)
-                self._note(disk, wrote, home.noted(self.bench.folder, spec.id, spec.size))
+                noted = home.noted(self.bench.folder, spec.id, spec.size)
+            home.note(self.bench.folder, self.bench.rule.id, spec.id, spec.size, wrote, noted)
             plan = self.plan("compare", spec.id, spec.size, disk.export, ChangedAreas(wrote),
                              "target", also=also, expected=here)
             found = Comparison(disk.export, plan, here, self.key, self.control("compare"),
@@ -102,14 +103,12 @@ class Pass:
             self.bench.count(bytes_read=found.bytes_read)
             return found.write(self.path(spec.id, "copy"))
 
-    def _note(self, disk: PointDisk, *areas: Iterable[Extent]) -> None:
-        spec = disk.spec
-        with ExitStack() as stack:
-            head = self._lineage.head
-            if head is not None and head.number != self._number:
-                areas = (*areas, Differences(self._at(self._number, disk, stack),
-                                             self._at(head.number, disk, stack)))
-            home.note(self.bench.folder, self.bench.rule.id, spec.id, spec.size, *areas)
+    def _newer(self, there: Layers, disk: PointDisk, stack: ExitStack) -> Iterable[Extent]:
+        """Where the newest point differs from the one that the replica stands on, ``there``."""
+        head = self._lineage.head
+        if head is None or head.number == self._number:
+            return ()
+        return Differences(there, self._at(head.number, disk, stack))
 
     def _at(self, number: int, disk: PointDisk, stack: ExitStack) -> Layers:
         return stack.enter_context(held.layers(
@@ -194,7 +193,7 @@ class Pass:
         if size > spec.size:
             start = spec.size // BLOCK * BLOCK
             self._preserve(spec.id, [Extent(start, size - start)])
-            make_zero(export, spec.size, size, self.control(None))
+            make_zero(export, spec.size, size, self.control(None), disk=spec.id)
 
     # --- parts ---------------------------------------------------------------------------------
 

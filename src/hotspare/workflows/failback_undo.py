@@ -69,8 +69,7 @@ def _stop_source(bench: Bench, context: Json) -> None:
     home = home_of(bench, context)
     try:
         if home.platform.source.power(home.vm) != "off":
-            home.platform.source.shut_down(
-                home.vm, float(bench.task.arguments.get("grace_s", _GRACE_S)), True)
+            home.platform.source.shut_down(home.vm, _GRACE_S, True)
     except GiveUp as error:         # one at a new place that was demolished already
         if error.code != "vm.not-found" or place is None:
             raise

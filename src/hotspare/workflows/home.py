@@ -73,4 +73,3 @@ def forget(folder: Path) -> None:
 
 def _path(folder: Path, disk: str) -> Path:
     return folder / f"{disk}.home"
-
