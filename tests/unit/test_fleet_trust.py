@@ -71,7 +71,7 @@ def test_no_call_of_the_link_reaches_what_is_another_machines(made: FleetRig) ->
         "/link/enrol", "/link/sync", "/link/report", "/link/tasks/{task}/secrets",
         "/link/platforms/{platform}/access", "/link/rules/{rule}/key",
         "/link/foreign"}, "a new call belongs into this test"
-    assert set(REPORTS) == {"step", *made.services.fleet._link("m1")._reports.kinds}
+    assert set(REPORTS) == {"step", "finish", *made.services.fleet._link("m1")._reports.kinds}
 
     assert sync(thief)["tasks"] == [] == sync(thief)["pending"]
     assert code_of(lambda: thief.get(f"/platforms/{source}/access")) == "platform.not-found"

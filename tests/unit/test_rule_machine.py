@@ -337,7 +337,8 @@ class RuleMachine(RuleBasedStateMachine):
         self.open()
         for machine in self.machines.values():
             machine.link = LocalLink(self.services.context, self.services.live_progress,
-                                     self.services.machines, machine.name)
+                                     self.services.machines, self.services.intake,
+                                     machine.name)
 
     # --- what always holds ---------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from .. import __version__
 from ..domain.errors import GiveUp, Refused
 from ..services import restored
-from ..services.context import Actor, Change
+from ..services.context import Actor, change_on
 from ..services.keys import sync
 from ..store import Store, schema
 from ..store.dump import dump, load
@@ -84,7 +84,8 @@ def restore(state_dir: Path, database: str | None, file: Path, passphrase: str,
             with _target(store, force) as conn:
                 rows = load(conn, items, without=restored.LEFT_OUT)
                 now = time.time()
-                restored.settle(Change(conn, now))
+                with change_on(conn, now) as change:
+                    restored.settle(change)
                 _audit_in(conn, now, "admin.restore", file.name, taken_at=head["taken_at"])
                 restored.stage(conn, state_dir, {
                     name: base64.b64decode(content) for name, content in head["files"].items()
@@ -152,7 +153,8 @@ def _audit(store: Store, action: str, what: str, **detail: Any) -> None:
 
 def _audit_in(conn: Connection, now: float, action: str, what: str, **detail: Any) -> None:
     who = Actor(f"local uid {os.geteuid()}", "administrator")
-    Change(conn, now).audit(who, action, what[:64], **detail)
+    with change_on(conn, now) as change:
+        change.audit(who, action, what[:64], **detail)
 
 
 # --- the file ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from . import queue, restored
 from .context import Actor, Context, Role
 from .fleet import Fleet
 from .groups import Groups
+from .intake import Intake
 from .keys import KeyRing
 from .limits import Settings
 from .link import LocalLink
@@ -51,7 +52,8 @@ class Services:
         self.groups = Groups(context)
         self.templates = Templates(context)
         self.moves = Moves(context, self.rules)
-        self.fleet = Fleet(context, self.live_progress, self.machines)
+        self.intake = Intake(context)
+        self.fleet = Fleet(context, self.live_progress, self.machines, self.intake)
         self.tasks = Tasks(context, self.live_progress)
         self.tests = Tests(context)
         self.logs = Logs(context)
@@ -96,7 +98,7 @@ class Services:
              ) -> LocalLink:
         """Register a machine of this process, with what its file says, and its end of the link."""
         self.machines.register(machine, str(temp_dir), configured)
-        return LocalLink(self.context, self.live_progress, self.machines, machine)
+        return LocalLink(self.context, self.live_progress, self.machines, self.intake, machine)
 
     def start(self) -> None:
         """Begin to run what is due."""

@@ -15,8 +15,10 @@ from .context import Change
 from .hub import rule_topic
 
 _P, _R = schema.restore_point, schema.rule
-_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.manifest, _P.c.damage)
-          .where(_P.c.rule == sa.bindparam("rule")))
+_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.manifest, _P.c.damage,
+                    _R.c.group, _R.c.latest_point_at)
+          .select_from(_R).outerjoin(_P, _P.c.rule == _R.c.id)
+          .where(_R.c.id == sa.bindparam("rule")))
 _THE_POINT = sa.and_(_P.c.rule == sa.bindparam("b_rule"), _P.c.number == sa.bindparam("b_number"))
 _INSERT, _UPDATE, _DELETE = (sa.insert(_P), sa.update(_P).where(_THE_POINT),
                              sa.delete(_P).where(_THE_POINT))
@@ -28,8 +30,10 @@ def adopt(change: Change, rule: str, points: Sequence[dict[str, Any]], at: float
     manifests as JSON, and only these. Raises ``ValueError`` for what is no manifest.
 
     A run says them three times, and most are known: they are told by their JSON."""
-    known = {row.number: row for row in change.conn.execute(_KNOWN, {"rule": rule})}
+    rows = change.conn.execute(_KNOWN, {"rule": rule}).all()
+    known = {row.number: row for row in rows if row.number is not None}
     there: dict[int, tuple[float, int]] = {}    # when it was taken, bytes moved
+    new: list[dict[str, Any]] = []
     changed = False
     for said in points:
         row = known.get(said.get("number", -1))
@@ -40,22 +44,23 @@ def adopt(change: Change, rule: str, points: Sequence[dict[str, Any]], at: float
         number = values["number"]
         there[number] = values["taken_at"], values["moved"]
         if number not in known:
-            change.conn.execute(_INSERT, {"rule": rule, **values, "damage": None,
-                                          "damaged_at": None,
-                                          **marks.inherited(known, number, change.now)})
+            new.append({"rule": rule, **values, "damage": None, "damaged_at": None,
+                        **marks.inherited(known, number, change.now)})
         elif known[number].manifest != values["manifest"]:
             change.conn.execute(_UPDATE, {"b_rule": rule, "b_number": number, **values})
         else:
             continue
         changed = True
-    for number in known.keys() - there.keys():
-        change.conn.execute(_DELETE, {"b_rule": rule, "b_number": number})
-        changed = True
+    gone = [{"b_rule": rule, "b_number": number} for number in known.keys() - there.keys()]
+    for statement, values_of in ((_INSERT, new), (_DELETE, gone)):
+        if values_of:
+            change.conn.execute(statement, values_of)
+            changed = True
     if known and not changed:
         return
     latest = max(there, default=None)
     if latest is not None:
-        rpo.published(change, rule, there[latest][0], at)
+        rpo.published(change, rule, rows[0].group, rows[0].latest_point_at, there[latest][0], at)
     change.conn.execute(_SET_RULE, {
         "b_rule": rule, "points": len(there), "latest_point": latest,
         "latest_point_at": None if latest is None else there[latest][0],

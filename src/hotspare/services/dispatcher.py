@@ -21,10 +21,11 @@ from ..domain.codec import encode
 from ..domain.limits import DEFAULT_PER_HOST, LARGEST_IN_FLIGHT, MAX_TESTS
 from ..domain.rule_states import Event
 from ..store import Record, schema
+from ..store.upsert import insert_new
 from ..workflows.link import SIDE, RuleSettings, TaskKind
 from .context import Change
 from .hub import machine_topic, task_topic
-from .rule_state import move
+from .rule_state import OF_MACHINE, move
 
 UNCOUNTED: Final = frozenset({"failover", "undo", "test", "switch-back", "commit-failback",
                               "undo-failback", "cable", "watch", "check", "refresh", "rebuild"})
@@ -69,8 +70,6 @@ _THE_LANE = sa.and_(_L.c.machine == sa.bindparam("b_machine"),
                     _L.c.source_host == sa.bindparam("b_source"),
                     _L.c.target_host == sa.bindparam("b_target"))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(_L.c.served), 0)).scalar_subquery()
-_LANE = sa.select(_L.c.served, _LAST).where(_THE_LANE)
-_OPEN_LANE = sa.insert(_L).values(served=_LAST)
 _CLOSE_LANE = sa.delete(_L).where(_THE_LANE)
 _TURN = (sa.update(_L).where(_L.c.machine == sa.bindparam("b_machine"),
                              _L.c.source_host == sa.bindparam("b_source"))
@@ -85,9 +84,9 @@ def hosts_of(conn: Connection, rule: str) -> tuple[str, str]:
 
 def open_lane(change: Change, machine: str, source: str, target: str) -> None:
     """A lane that opens is served after those that wait already, not before."""
-    if change.conn.execute(_LANE, _lane_of(machine, source, target)).first() is None:
-        change.conn.execute(_OPEN_LANE, {
-            "machine": machine, "source_host": source, "target_host": target})
+    change.conn.execute(
+        insert_new(change.conn.dialect.name, _L, (("served", _LAST),)),
+        {"machine": machine, "source_host": source, "target_host": target})
 
 
 def _lane_of(machine: str, source: str, target: str) -> dict[str, str]:
@@ -115,9 +114,14 @@ def refit(change: Change, *where: sa.ColumnElement[bool]) -> None:
 
 # --- limits --------------------------------------------------------------------------------------
 
-_PER_HOST = sa.select(
-    sa.select(schema.setting.c.value).where(schema.setting.c.key == SETTING).scalar_subquery(),
-    sa.select(sa.func.max(_M.c.max_tasks)).where(_M.c.revoked_at.is_(None)).scalar_subquery())
+_UNVERIFIED = sa.select(_identity(_SOURCE)).where(
+    _SOURCE.c.verified.is_(False), _SOURCE.c.deleted_at.is_(None))
+_LIMITS = sa.select(
+    sa.select(schema.setting.c.value).where(schema.setting.c.key == SETTING)
+    .scalar_subquery().label("per_host"),
+    sa.select(sa.func.max(_M.c.max_tasks)).where(_M.c.revoked_at.is_(None))
+    .scalar_subquery().label("largest"),
+    sa.exists(_UNVERIFIED).label("unverified"))
 _COUNTS = (sa.select(_T.c.machine, _T.c.source_host, _T.c.target_host,
                      sa.func.count().label("tasks"), sa.func.sum(_T.c.buffer).label("bytes"))
            .where(is_begun(), _T.c.kind.in_(COUNTED))
@@ -125,16 +129,17 @@ _COUNTS = (sa.select(_T.c.machine, _T.c.source_host, _T.c.target_host,
 _NEAR = _COUNTS.where(sa.or_(_T.c.machine == sa.bindparam("b_machine"), *(
     side == sa.bindparam(host) for side in (_T.c.source_host, _T.c.target_host)
     for host in ("b_source", "b_target"))))
-_UNVERIFIED = sa.select(_identity(_SOURCE)).where(
-    _SOURCE.c.verified.is_(False), _SOURCE.c.deleted_at.is_(None))
 
 
 def per_host(conn: Connection) -> tuple[int, int]:
     """``max_tasks_per_host`` as it was set, and as it is in force: never above the largest
     ``max_tasks`` (M22)."""
-    value, largest = conn.execute(_PER_HOST).one()
-    wanted = int((value or {}).get("max_tasks_per_host", DEFAULT_PER_HOST))
-    return wanted, min(wanted, largest or wanted)
+    return _per_host(conn.execute(_LIMITS).one())
+
+
+def _per_host(limits: Record) -> tuple[int, int]:
+    wanted = int((limits.per_host or {}).get("max_tasks_per_host", DEFAULT_PER_HOST))
+    return wanted, min(wanted, limits.largest or wanted)
 
 
 @dataclass(slots=True)
@@ -152,8 +157,9 @@ class _Load:
     def of(conn: Connection, tasks: Iterable[Record]) -> _Load:
         """``tasks`` have a machine and hosts. Mostly they are of one lane, where one has ended or
         begun: of a fleet's hundreds only its own machine and hosts are looked at then."""
-        load = _Load(per_host(conn)[1],
-                     unverified=frozenset(conn.execute(_UNVERIFIED).scalars()))
+        limits = conn.execute(_LIMITS).one()
+        load = _Load(_per_host(limits)[1], unverified=frozenset(
+            conn.execute(_UNVERIFIED).scalars() if limits.unverified else ()))
         lane, *others = {(t.machine, t.source_host, t.target_host) for t in tasks}
         found = conn.execute(_COUNTS) if others else conn.execute(_NEAR, _lane_of(*lane))
         for row in found:
@@ -228,7 +234,7 @@ _HEADS = _make_heads(sa.or_(_L.c.source_host == "", _M.c.max_tasks > _running(_T
 _HEAD_OF_LANE = _make_heads(_THE_LANE)
 _GIVE = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), is_queued())
 _P = schema.restore_point
-_SETTINGS = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"), _P.c.damage)
+_RULE = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"), _P.c.damage, *OF_MACHINE)
              .join(_M, _M.c.name == _R.c.machine)
              .outerjoin(_P, sa.and_(_P.c.rule == _R.c.id, _P.c.number == _R.c.latest_point))
              .where(_R.c.id == sa.bindparam("rule")))
@@ -297,21 +303,20 @@ def _had_its_turn(change: Change, heads: Iterable[_Head], row: Record) -> None:
 
 
 def _give(change: Change, row: Record) -> None:
+    rule = (None if row.rule is None
+            else change.conn.execute(_RULE, {"rule": row.rule}).one())
     landed = change.conn.execute(_GIVE, {
         "b_task": row.id, "state": "dispatched", "dispatched_at": change.now,
-        "settings": encode(_settings(change.conn, row)),
+        "settings": encode(rule and _settings(rule, row)),
         "buffer": row.transfer_buffer if row.source_host else None}).rowcount
     assert landed == 1
     if row.source_host and row.kind not in SIDE:
-        move(change, row.rule, Event.DISPATCH)
+        move(change, row.rule, Event.DISPATCH, found=rule)
     change.notify(task_topic(row.id), machine_topic(row.machine))
 
 
-def _settings(conn: Connection, task: Record) -> RuleSettings | None:
+def _settings(rule: Record, task: Record) -> RuleSettings:
     """The settings that the task works with."""
-    if task.rule is None:
-        return None
-    rule = conn.execute(_SETTINGS, {"rule": task.rule}).one()
     return RuleSettings(
         id=rule.id, name=rule.name, vm=rule.vm, source=rule.source, target=rule.target,
         storage=rule.storage, replica_name=rule.replica_name, networks=rule.networks,

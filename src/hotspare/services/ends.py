@@ -10,38 +10,43 @@ from ..domain import channels
 from ..domain.rule_states import Event, RuleState
 from ..store import Record, schema
 from ..workflows.link import SIDE
-from . import chains, failback, task_figures
+from . import chains, failback, rpo, rule_state, task_figures
 from .context import Actor, Change
 from .dispatcher import dispatch, refit
 from .hub import SCHEDULE, rule_topic, task_topic
 from .notifications import announce
 from .queue import LIVE
 from .rule_state import move
+from .task_steps import TaskSteps
 
-_T, _S, _R = schema.task, schema.task_step, schema.rule
+_T, _R, _M = schema.task, schema.rule, schema.machine
 _END: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state.in_(LIVE))
-_END_STEPS: Final = sa.update(_S).where(_S.c.task == sa.bindparam("b_task"),
-                                        _S.c.state == sa.literal_column("'running'"))
 _OF_A_POINT: Final[dict[str, channels.Event]] = {"test.failed": "rule.test-failed",
                                         "scrub.found-damage": "point.damaged"}
-_RULE: Final = sa.select(_R).where(_R.c.id == sa.bindparam("rule"))
+_RULE: Final = (
+    sa.select(_R, *rpo.OF_MACHINE, *rule_state.OF_MACHINE)
+    .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("rule")))
 
 
 def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | None,
-        figures: dict[str, Any]) -> bool:
-    """End a live task; false when it had ended already. Frees its slot for the next."""
+        figures: dict[str, Any], at: float | None = None, steps: TaskSteps | None = None,
+        **values: Any) -> bool:
+    """End a live task, and set ``values``; false when it had ended already. Frees its slot for the
+    next. ``at``: when that was, if it is told later. ``steps``: those of a caller who writes them
+    after this."""
     landed = change.conn.execute(_END, {
         "b_task": task.id, "state": "ended", "outcome": outcome, "error": error,
-        "figures": figures, "ended_at": change.now,
-        **task_figures.columns(figures)}).rowcount == 1
+        "figures": figures, "ended_at": change.now if at is None else at,
+        **values, **task_figures.columns(figures)}).rowcount == 1
     if landed:
-        change.conn.execute(_END_STEPS, {
-            "b_task": task.id, "ended_at": change.now,
-            "state": "done" if outcome in {"ok", "warning"} else outcome})
-        task_figures.settle(change, task, outcome, figures)
-        if task.rule is not None:
+        known = steps or TaskSteps.of(change.conn, [task])[task.id]
+        last = known.end("done" if outcome in {"ok", "warning"} else outcome, change.now)
+        rule = (None if task.rule is None
+                else change.conn.execute(_RULE, {"rule": task.rule}).one())
+        more = task_figures.settle(change, task, rule, outcome, figures, min(last, change.now))
+        if rule is not None:
             if task.kind not in SIDE | {"cable"}:
-                _settle(change, task, outcome, error)
+                _settle(change, task, rule, outcome, error, known.take_events(), more)
             if outcome == "failed":
                 code = str((error or {}).get("code"))
                 announce(change, _OF_A_POINT.get(code, "rule.run-failed"), rule=task.rule,
@@ -49,7 +54,9 @@ def end(change: Change, task: Record, outcome: str, *, error: dict[str, Any] | N
                                  "cause": error})
         else:
             _found_host(change, task.platform)
-        dispatch(change)
+        if steps is None:
+            known.write(change)
+        change.at_end(dispatch)
         change.notify(task_topic(task.id), SCHEDULE)
     return landed
 
@@ -61,12 +68,12 @@ def _found_host(change: Change, platform: str) -> None:
         sa.or_(r.c.source == platform, r.c.target == platform))))
 
 
-def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | None) -> None:
-    """What the end of a task means for its rule."""
+def _settle(change: Change, task: Record, rule: Record, outcome: str,
+            error: dict[str, Any] | None, before: list[Event], more: dict[str, Any]) -> None:
+    """What the end of a task means for its rule; ``before``: what its steps meant."""
     good = outcome in {"ok", "warning"}
-    values: dict[str, Any] = {"last_result": outcome, "last_error": error, "last_task": task.id,
-                              "pause": None}
-    rule = change.conn.execute(_RULE, {"rule": task.rule}).one()
+    values: dict[str, Any] = more | {"last_result": outcome, "last_error": error,
+                                     "last_task": task.id, "pause": None}
     match task.kind:
         case "replicate" | "shut-down":
             event = _run_ended(change, task, rule, outcome, values)
@@ -87,11 +94,11 @@ def _settle(change: Change, task: Record, outcome: str, error: dict[str, Any] | 
                 _close(change, task.rule, values)
                 return
         case _:
-            event, more = failback.ended(task, rule, good, change.now)
-            values |= more
+            event, its = failback.ended(task, rule, good, change.now)
+            values |= its
             if event is Event.FAILBACK_COMMITTED:
                 values |= failback.settle_place(change, task, rule)
-    move(change, task.rule, event, **values)
+    move(change, task.rule, *before, event, found=rule, **values)
     chains.planned_goes_on(change, task, rule, good)
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -20,7 +20,8 @@ from ..workflows import wire
 from ..workflows.wire import Enrol, Sync, digest, make_code
 from . import queue
 from .context import Actor, Change, Context
-from .hub import machine_topic
+from .hub import TOKENS, machine_topic
+from .intake import Intake
 from .link import LocalLink
 from .live_progress import LiveProgress
 from .machines import Machines
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 CODE_LIFE_S: Final = 3600.0
 CLOCK_WARNING_S: Final = 5.0
+_MOST_MET: Final = 10_000
 _CLOCK_STEP_S: Final = 0.5          # a smaller change of the offset is not stored
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -48,9 +50,12 @@ class Fleet:
     context: Context
     progress: LiveProgress
     machines: Machines
+    intake: Intake
     _links: dict[str, LocalLink] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
     _instances: dict[str, str] = field(default_factory=dict)    # the process of each machine
+    _names: tuple[int, dict[str, str]] = (0, {})    # by the digest of their token
+    _met: dict[str, tuple[str, object]] = field(default_factory=dict)   # what each said last
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- by an administrator -------------------------------------------------------------------
@@ -114,7 +119,7 @@ class Fleet:
         change.conn.execute(sa.update(m).where(m.c.name == name)
                             .values(token_digest=None, **values))
         change.conn.execute(sa.delete(e).where(e.c.machine == name, e.c.used_at.is_(None)))
-        change.notify(machine_topic(name))      # its long poll looks at the token again
+        change.notify(TOKENS, machine_topic(name))      # its long poll looks at the token again
 
     # --- by a machine --------------------------------------------------------------------------
 
@@ -154,22 +159,31 @@ class Fleet:
                 change.conn.execute(sa.insert(m).values(
                     name=name, live=False, created_at=change.now,
                     max_tasks=Limits().max_tasks, **values))
+            change.notify(TOKENS)
             change.audit(Actor(code.created_by, "administrator"), "machine.enrolled", name,
                          address=address)
 
     def link(self, token: str, instance: str = "") -> LocalLink:
         """The machine of a token, and its end of the link. Raises Refused ``link.token``,
         ``link.twice``."""
-        row = self._machine_of(token)
-        if instance and self._instances.get(row.name, instance) != instance:
-            raise Refused("link.twice", name=row.name, address=row.address)
-        return self._link(row.name)
+        name = self._name_of(token)
+        if instance and self._instances.get(name, instance) != instance:
+            raise Refused("link.twice", name=name, address=self._machine_of(token).address)
+        return self._link(name)
 
     def met(self, token: str, said: Sync, address: str, instance: str = "") -> LocalLink:
         """As :meth:`link`, at the begin of a long poll: what the machine says of itself is kept.
         Raises Refused ``link.too-old``, ``link.too-new``."""
-        row = self._machine_of(token)
         _check_protocol(said.protocol)
+        before = self._met.get(digest(token))
+        now = (self.context.hub.version(TOKENS), instance, address, replace(
+            said, seen=None, wait=0.0, ahead=said.ahead and round(said.ahead / _CLOCK_STEP_S)))
+        if (before is not None and before[1] == now
+                and self._instances.get(before[0], instance) == instance):
+            # as most polls: it says nothing new
+            self.machines.seen(before[0])
+            return self._link(before[0])
+        row = self._machine_of(token)
         if instance:
             self._admit(row, instance, said.before)
         values: dict[str, Any] = {"version": said.version[:64], "protocol": said.protocol,
@@ -191,6 +205,9 @@ class Fleet:
         if row.busy != said.busy:
             self.machines.report(row.name, said.busy)
         self.machines.seen(row.name)
+        if len(self._met) > _MOST_MET:
+            self._met.clear()
+        self._met[digest(token)] = row.name, now
         return self._link(row.name)
 
     def _admit(self, row: Record, instance: str, before: str) -> None:
@@ -230,11 +247,23 @@ class Fleet:
     def _link(self, name: str) -> LocalLink:
         with self._lock:
             if name not in self._links:
-                self._links[name] = LocalLink(self.context, self.progress, self.machines, name)
+                self._links[name] = LocalLink(self.context, self.progress, self.machines,
+                                              self.intake, name)
             return self._links[name]
 
+    def _name_of(self, token: str) -> str:
+        """Kept in memory until any token is given out or revoked: it is asked for with each
+        request."""
+        version, key = self.context.hub.version(TOKENS), digest(token)
+        if version != self._names[0]:
+            self._names = version, {}
+        names = self._names[1]
+        if key not in names:
+            names[key] = self._machine_of(token).name
+        return names[key]
+
     def _machine_of(self, token: str) -> Record:
-        with self.context.read() as conn:
+        with self.context.look() as conn:
             row = conn.execute(_BY_TOKEN, {"digest": digest(token)}).one_or_none()
         if row is None:
             raise Refused("link.token")

@@ -119,3 +119,5 @@ def rule_topic(rule: str) -> str:
 SCHEDULE = "schedule"
 SECRETS = "secrets"
 """How a platform is reached was changed: what machines hold in memory is old."""
+TOKENS = "tokens"
+"""A machine was given a token, or lost it."""

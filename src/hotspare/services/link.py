@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.codec import decode, decode_known, encode
-from ..domain.errors import Fenced, GiveUp, HotspareError, Refused, Retry
+from ..domain.errors import Fenced, GiveUp, Retry
 from ..domain.lineage import Manifest
 from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
-from ..store import Record, by_the_value, schema
+from ..store import Record, schema
 from ..workflows.link import Limits, Outcome, Progress, RuleSettings, Scrubbed, Task
 from ..workflows.wire import (
     Call,
@@ -31,12 +30,15 @@ from ..workflows.wire import (
 )
 from . import link_statements as sql
 from . import queue, rebuild
-from .context import Change, Context
+from .context import Context
 from .hub import SECRETS, machine_topic, task_topic
+from .intake import Intake
 from .live_progress import LiveProgress
 from .machines import Machines
 from .reports import Batch, Reports
 from .views import explained
+
+WAITS_FOR_S: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +52,16 @@ class LocalLink:
     A machine must therefore begin a task at most once by its number and epoch."""
 
     def __init__(self, context: Context, progress: LiveProgress, machines: Machines,
-                 machine: str) -> None:
+                 intake: Intake, machine: str) -> None:
         self._context = context
         self._progress = progress
         self._machines = machines
+        self._intake = intake
         self.machine = machine
         self._offered: set[int] = set()
         self._live: frozenset[int] = frozenset()
+        self._waits: dict[int, dict[str, Any]] = {}
+        self._waits_until = 0.0
         self._reports = Reports(machine, progress)
 
     # --- down ----------------------------------------------------------------------------------
@@ -84,16 +89,25 @@ class LocalLink:
         """All that the machine has to know now."""
         hub = self._context.hub
         version, stamp = hub.version(machine_topic(self.machine)), hub.version(SECRETS)
-        me = {"machine": self.machine}
-        with self._context.read() as conn:
-            reported = conn.execute(sql.REPORTED, me).scalar_one()
-            begun = conn.execute(sql.BEGUN, me).all()
-            queued = conn.execute(sql.QUEUED, me).all()
-            waits = queue.waits(conn, [row.id for row in queued])
+        with self._context.look() as conn:
+            rows = conn.execute(sql.MINE, {"machine": self.machine}).all()
+        begun = [row for row in rows if row.state in queue.BEGUN]
+        queued = [row for row in rows if row.state == "queued"]
+        waits = self._waits_of([row.id for row in queued])
         tasks = tuple(LiveTask(_task(row), _limits(row)) for row in begun)
         self._live = frozenset(live.task.id for live in tasks)
-        return Synced(version, reported, tasks, tuple(
+        return Synced(version, rows[0].reported, tasks, tuple(
             _pending(row, waits[row.id]) for row in queued), stamp=stamp)
+
+    def _waits_of(self, tasks: list[int]) -> dict[int, dict[str, Any]]:
+        """What they wait for, for the machine's own list: as it was a moment ago."""
+        now = self._context.uptime()
+        if tasks and (now > self._waits_until or not self._waits.keys() >= set(tasks)):
+            with self._context.read() as conn:
+                found = queue.waits(conn, tasks)
+            self._waits = {task: found.get(task, {}) for task in tasks}
+            self._waits_until = now + WAITS_FOR_S
+        return self._waits
 
     def task(self, task_id: int) -> Task | None:
         with self._context.read() as conn:
@@ -217,9 +231,9 @@ class LocalLink:
 
     def _report(self, call: str, task: Task, body: dict[str, Any]) -> None:
         with self._context.change() as change:
-            batch = Batch()
-            self._reports.apply(change, Call(0, call, task.id, task.epoch, change.now,
-                                             encode(body)), change.now, batch)
+            said = Call(0, call, task.id, task.epoch, change.now, encode(body))
+            batch = Batch.of(change.conn, [said])
+            self._reports.apply(change, said, change.now, batch)
             batch.write(change)
         if call == "finish":
             self._offered.discard(task.id)
@@ -227,69 +241,20 @@ class LocalLink:
     # --- up: from a machine over HTTPS ---------------------------------------------------------
 
     def reported(self, report: Report) -> Reported:
-        """Apply what is new of the report, in its order and in one transaction. What a call is
-        refused for is answered and does not keep the others from being applied."""
+        """As :meth:`.Intake.take`."""
         self._machines.seen(self.machine)
-        refused: dict[str, dict[str, Any]] = {}
-        last = 0
-        if report.calls:
-            try:
-                last = self._applied(report, None)
-            except Exception:
-                # One of them is refused, which is rare: a savepoint for each tells which.
-                last = self._applied(report, refused)
-        self._live -= {c.task for c in report.calls if c.call == "finish"}
         live = {str(task): task for task in self._live}
-        for task, progress in report.progress.items():
-            if task in live:
-                self._note(live[task], progress)
-        return Reported(last, refused)
-
-    def _applied(self, report: Report, refused: dict[str, dict[str, Any]] | None) -> int:
-        """Number of the last call that is applied now, or refused; without ``refused`` all are
-        applied, or none."""
-        batch = Batch()
-        with self._context.change() as change:
-            last: int = change.conn.execute(sql.REPORTED, {"machine": self.machine}).scalar_one()
-            new = [c for c in report.calls if c.seq > last]
-            for call in new:
-                at = min(change.now, max(0.0, call.at - report.ahead))
-                if refused is None:
-                    self._reports.apply(change, call, at, batch)
-                elif (error := self._tried(change, call, at)) is not None:
-                    refused[str(call.seq)] = error.as_dict()
-            batch.write(change)
-            if new:
-                last = max(c.seq for c in new)
-                change.conn.execute(sql.SET_REPORTED, {"b_machine": self.machine, "reported": last})
-        return last
-
-    def _tried(self, change: Change, call: Call, at: float) -> HotspareError | None:
-        savepoint, batch = change.conn.begin_nested(), Batch()
-        try:
-            self._reports.apply(change, call, at, batch)
-            batch.write(change)
-        except HotspareError as error:
-            savepoint.rollback()
-            return error
-        except Exception as error:
-            if isinstance(error, DBAPIError) and not by_the_value(error):
-                raise               # of the database, not of the call: the machine says it again
-            # Said again it would fail again, and keep all that follows from being heard.
-            savepoint.rollback()
-            _log.warning("report %s of task %s", call.call, call.task, exc_info=True)
-            return Refused("input.invalid", summary=f"{call.call}: {error!r:.200}")
-        savepoint.commit()
-        return None
-
-    def _note(self, task: int, progress: Progress) -> None:
-        if self._progress.put(task, progress, self._context.clock()):
-            with self._context.change() as change:
-                change.conn.execute(
-                    sa.update(schema.task)
-                    .where(schema.task.c.id == task, schema.task.c.state.in_(queue.BEGUN))
-                    .values(progress=encode(progress)))
-        self._context.hub.publish(task_topic(task))
+        now = self._context.clock()
+        noted = {live[task]: progress for task, progress in report.progress.items()
+                 if task in live}
+        due = {task: progress for task, progress in noted.items()
+               if self._progress.put(task, progress, now)}
+        done = Reported(0)
+        if report.calls or due:
+            done = self._intake.take(self._reports, report, due)
+        self._live -= {c.task for c in report.calls if c.call == "finish"}
+        self._context.hub.publish(*map(task_topic, noted))
+        return done
 
 
 def _unverified(platform: Record) -> Retry:

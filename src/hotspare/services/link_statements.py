@@ -9,34 +9,31 @@ import sqlalchemy as sa
 from ..store import schema
 from . import queue
 
-LONGEST_PENDING = 200
-"""Queued tasks that a machine is told of, for its own list."""
+LONGEST = 400
+"""Live tasks that a machine is told of; beyond those that it works at it only lists them."""
 
 
-def _with_limits(query: sa.Select[Any]) -> sa.Select[Any]:
-    """Of tasks, with what :func:`_limits` needs of their rules and machines."""
-    t, r, m = schema.task, schema.rule, schema.machine
-    return query.add_columns(
-        r.c.time_zone.label("rule_zone"), r.c.bandwidth.label("rule_ranges"),
-        m.c.time_zone.label("machine_zone"), m.c.bandwidth.label("machine_ranges"),
-    ).outerjoin(r, r.c.id == t.c.rule).join(m, m.c.name == t.c.machine)
+_P, _R, _T, _M = schema.platform, schema.rule, schema.task, schema.machine
+_OWN = _R.alias()
+_LIMITS = (_R.c.time_zone.label("rule_zone"), _R.c.bandwidth.label("rule_ranges"),
+           _M.c.time_zone.label("machine_zone"), _M.c.bandwidth.label("machine_ranges"))
+"""Of a task's rule and machine: what :func:`.link._limits` needs."""
 
-
-def _mine(state: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Tasks of the machine ``:machine``, but for those of an epoch that has passed."""
-    t, r, p = schema.task, schema.rule, schema.platform
-    return (_with_limits(sa.select(t, r.c.name.label("rule_name"),
-                                   p.c.name.label("platform_name")))
-            .outerjoin(p, p.c.id == t.c.platform)
-            .where(t.c.machine == sa.bindparam("machine"), state,
-                   sa.or_(t.c.rule.is_(None), t.c.epoch == r.c.epoch))
-            .order_by(t.c.priority, t.c.id))
-
-
-BEGUN, QUEUED = _mine(queue.is_begun()), _mine(queue.is_queued()).limit(LONGEST_PENDING)
-REPORTED = sa.select(schema.machine.c.reported).where(
-    schema.machine.c.name == sa.bindparam("machine"))
-_P, _R, _T = schema.platform, schema.rule, schema.task
+_LIVE = sa.and_(
+    _T.c.machine == _M.c.name, sa.or_(queue.is_begun(), queue.is_queued()),
+    sa.or_(_T.c.rule.is_(None),
+           _T.c.epoch == sa.select(_OWN.c.epoch).where(_OWN.c.id == _T.c.rule)
+           .scalar_subquery()))
+MINE = (sa.select(_M.c.reported, _T, _R.c.name.label("rule_name"),
+                  _P.c.name.label("platform_name"), *_LIMITS)
+        .select_from(_M).outerjoin(_T, _LIVE).outerjoin(_R, _R.c.id == _T.c.rule)
+        .outerjoin(_P, _P.c.id == _T.c.platform)
+        .where(_M.c.name == sa.bindparam("machine"))
+        .order_by(queue.is_queued(), _T.c.priority, _T.c.id).limit(LONGEST))
+"""``reported`` of a machine with its live tasks, but for those of an epoch that has passed, begun
+ones first; one row without a task when there is none."""
+ALL_REPORTED = sa.select(_M.c.name, _M.c.reported).where(
+    _M.c.name.in_(sa.bindparam("machines", expanding=True)))
 
 _USABLE = sa.or_(_P.c.verified, sa.exists().where(
     _T.c.platform == _P.c.id, _T.c.kind == "check", _T.c.state != sa.literal_column("'ended'")))
@@ -58,8 +55,8 @@ PLATFORMS_OF = _platforms(_T.c.id == sa.bindparam("task"))
 PLATFORM = _platforms(*_HERE).where(_P.c.id == sa.bindparam("platform"))
 HAS_RULE = (sa.select(_T.c.id).join(_R, _R.c.id == _T.c.rule)
             .where(*_HERE, _T.c.rule == sa.bindparam("rule"), _T.c.epoch == _R.c.epoch))
-SET_REPORTED = sa.update(schema.machine).where(schema.machine.c.name == sa.bindparam("b_machine"))
-TASK = _with_limits(sa.select(schema.task, schema.rule.c.epoch.label("rule_epoch"))).where(
-    schema.task.c.id == sa.bindparam("b_task"))
-BEGIN_TASK = sa.update(schema.task).where(schema.task.c.id == sa.bindparam("b_task"),
-                                           schema.task.c.state == "dispatched")
+SET_REPORTED = sa.update(_M).where(_M.c.name == sa.bindparam("b_machine"))
+TASKS = (sa.select(_T, _R.c.epoch.label("rule_epoch"), *_LIMITS)
+         .outerjoin(_R, _R.c.id == _T.c.rule).join(_M, _M.c.name == _T.c.machine)
+         .where(_T.c.id.in_(sa.bindparam("tasks", expanding=True))))
+BEGIN_TASK = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state == "dispatched")

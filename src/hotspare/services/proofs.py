@@ -190,7 +190,7 @@ def _run(change: Change, row: Record) -> None:
         .order_by(_R.c.id).limit(_BATCH)).all()
     for rule in rules:
         try:
-            with change.conn.begin_nested():
+            with change.savepoint():
                 KINDS[row.kind](change, rule, SERVICE, "schedule", row.all_points)
         except HotspareError as error:
             # one rule that cannot be proven now must not keep the others from it

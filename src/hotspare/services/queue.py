@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
-
 from ..domain.errors import Refused
 from ..domain.rule_states import Event
 from ..store import schema
+from ..store.upsert import insert_new
 from ..workflows.link import SIDE, TaskKind
 from .context import Actor, Change
 from .dispatcher import (
@@ -40,8 +38,7 @@ PRIORITY: Final[dict[TaskKind, int]] = {
     "cable": 10, "watch": 20, "check": 20, "refresh": 20, "rebuild": 30, "shut-down": 30,
     "failback": 40, "permanent": 40, "remove": 50, "replicate": 100, "test": 110, "scrub": 120}
 LIVE: Final = ("queued", *BEGUN)
-_T, _S, _R = schema.task, schema.task_step, schema.rule
-_INSERT: Final = sa.insert(_T)
+_T = schema.task
 
 
 def enqueue(change: Change, kind: TaskKind, actor: Actor, *, machine: str,
@@ -53,20 +50,15 @@ def enqueue(change: Change, kind: TaskKind, actor: Actor, *, machine: str,
     is live: the database says so, whoever asked first has it."""
     counted = rule is not None and kind in COUNTED
     source, target = hosts_of(change.conn, str(rule)) if counted else ("", "")
-    savepoint = change.conn.begin_nested()
-    try:
-        result = change.conn.execute(_INSERT, {
+    task: int | None = change.conn.execute(
+        insert_new(change.conn.dialect.name, _T, returning="id"), {
             "kind": kind, "rule": rule, "platform": platform, "machine": machine, "epoch": epoch,
             "priority": PRIORITY[kind], "state": "queued", "stop": False, "point": point,
             "arguments": arguments or {}, "figures": {}, "trigger": trigger,
             "requested_by": actor.name, "source_host": source, "target_host": target,
-            "created_at": change.now})
-        savepoint.commit()
-    except IntegrityError:
-        savepoint.rollback()
-        raise Refused("rule.busy" if rule else "platform.task-running", kind=kind) from None
-    assert result.inserted_primary_key is not None
-    task = int(result.inserted_primary_key[0])
+            "created_at": change.now}).scalar()
+    if task is None:
+        raise Refused("rule.busy" if rule else "platform.task-running", kind=kind)
     open_lane(change, machine, source, target)
     change.notify(task_topic(task))
     if dispatch_now:

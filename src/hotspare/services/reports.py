@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,9 +23,6 @@ from .live_progress import LiveProgress
 from .platforms import identified, tell_users
 from .task_steps import TaskSteps
 
-_APART = frozenset({"log", "adopt"})
-"""Reports that nothing of a step matters to."""
-
 
 @dataclass(slots=True)
 class Batch:
@@ -35,55 +32,59 @@ class Batch:
     rows: dict[int, Record] = field(default_factory=dict)       # tasks, none altered since
     steps: dict[int, TaskSteps] = field(default_factory=dict)
 
+    @staticmethod
+    def of(conn: Connection, calls: Iterable[Call]) -> Batch:
+        """With what these calls are about read at once."""
+        tasks = {call.task for call in calls}
+        rows = conn.execute(sql.TASKS, {"tasks": list(tasks)}).all() if tasks else []
+        return Batch({row.id: row for row in rows}, TaskSteps.of(conn, rows))
+
     def write(self, change: Change) -> None:
         for steps in self.steps.values():
             steps.write(change)
-        self.steps.clear()
 
 
 class Reports:
     """Applies the reports of one machine. ``at`` is when it happened, never later than now."""
 
     def __init__(self, machine: str, progress: LiveProgress) -> None:
-        self._machine, self._progress = machine, progress
+        self.machine, self._progress = machine, progress
         self.kinds: dict[str, Callable[[Change, Record, dict[str, Any], float], None]] = {
             "log": self._log, "adopt": self._adopt, "failover": self._failover,
-            "failback": self._failback, "inventory": self._inventory, "finish": self._finish,
+            "failback": self._failback, "inventory": self._inventory,
             "pause": self._pause, "proof": tests.adopt,
             "scrubbed": marks.scrubbed, "mended": marks.mended}
 
     def apply(self, change: Change, call: Call, at: float, batch: Batch) -> None:
         """The caller writes the batch at the end of its change, or of its savepoint."""
         report = self.kinds.get(call.call)
-        if report is None and call.call != "step":
+        if report is None and call.call not in {"step", "finish"}:
             raise Refused("link.call", call=call.call[:40])
-        row = batch.rows.get(call.task)
-        if row is None or row.epoch != call.epoch:
-            row = self.checked(change.conn, call.task, call.epoch, ended_too=call.call == "log")
-        if row is None:             # it was ended meanwhile, or this is said again
-            return
-        if report is None:
-            self._step(change, row, call.body, at, batch)
-        else:
-            if call.call not in _APART:
-                batch.write(change)
+        row = self._checked(batch.rows.pop(call.task, None) or self._read(change.conn, call.task),
+                            call.task, call.epoch)
+        if row.state not in queue.LIVE and call.call != "log":
+            return                  # it was ended meanwhile, or this is said again
+        if report is not None:
             report(change, row, call.body, at)
-        if call.call in {"finish", "inventory"} or row.state != "running":
-            batch.rows.clear()
         else:
+            steps = batch.steps.get(row.id)
+            if steps is None:
+                steps = batch.steps[row.id] = TaskSteps.of(change.conn, [row])[row.id]
+            (self._step if call.call == "step" else self._finish)(
+                change, row, call.body, at, steps)
+        if call.call == "inventory":
+            batch.rows.clear()
+        elif row.state == "running" and call.call != "finish":
             batch.rows[call.task] = row
 
     def _step(self, change: Change, row: Record, body: dict[str, Any], at: float,
-              batch: Batch) -> None:
+              steps: TaskSteps) -> None:
         step, state, detail = str(body["step"]), body["state"], body["detail"]
         if state not in {"running", "done", "skipped"}:
             raise ValueError(state)
         if row.state == "dispatched":
             change.conn.execute(sql.BEGIN_TASK, {"b_task": row.id, "state": "running",
                                                  "started_at": at})
-        steps = batch.steps.get(row.id)
-        if steps is None:
-            steps = batch.steps[row.id] = TaskSteps.of(change, row)
         steps.report(step, state, detail, at)
         change.notify(task_topic(row.id))
 
@@ -147,14 +148,12 @@ class Reports:
             change.conn.execute(sa.update(schema.platform)
                                 .where(schema.platform.c.id == row.platform).values(**values))
 
-    def _finish(self, change: Change, row: Record, body: dict[str, Any], at: float) -> None:
-        t = schema.task
+    def _finish(self, change: Change, row: Record, body: dict[str, Any], at: float,
+                steps: TaskSteps) -> None:
         outcome, error = body["outcome"], body["error"]
         if outcome not in {"ok", "warning", "failed", "stopped"}:
             raise ValueError(outcome)
         last = self._progress.drop(row.id)
-        if last is not None:
-            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(progress=last))
         then = replace(change, now=at)
         if error is not None:
             then.log("error", str(error.get("code", "task.failed")),
@@ -162,13 +161,11 @@ class Reports:
                      platform=row.platform)
         then.log("warning" if outcome == "warning" else "info", "task.ended",
                  {"outcome": outcome}, rule=row.rule, task=row.id, platform=row.platform)
-        ends.end(change, row, outcome, error=error,
-                  figures=dict(body["figures"]))
-        if at < change.now:         # it was told later than it happened
-            change.conn.execute(sa.update(t).where(t.c.id == row.id).values(ended_at=at))
+        ends.end(change, row, outcome, error=error, figures=dict(body["figures"]), at=at,
+                 steps=steps, **({} if last is None else {"progress": last}))
         if row.platform is not None:
             self._settle_platform(change, row, outcome, error)
-        change.notify(machine_topic(self._machine))
+        change.notify(machine_topic(self.machine))
 
     def _settle_platform(self, change: Change, row: Record, outcome: Outcome,
                          error: dict[str, Any] | None) -> None:
@@ -190,19 +187,26 @@ class Reports:
 
     def row(self, conn: Connection, task_id: int) -> Record | None:
         """The task when it is this machine's and of its rule's epoch."""
-        row = conn.execute(sql.TASK, {"b_task": task_id}).one_or_none()
-        mine = row is not None and row.machine == self._machine and (
-            row.rule is None or row.epoch == row.rule_epoch)
-        return row if mine else None
+        row = self._read(conn, task_id)
+        return row if row is not None and self._mine(row) else None
 
-    def checked(self, conn: Connection, task: int, epoch: int,
-                 ended_too: bool = False) -> Record | None:
+    def checked(self, conn: Connection, task: int, epoch: int) -> Record | None:
         """The live task's row, None when it has ended. Raises Fenced when it is not this
         machine's (any more)."""
-        row = self.row(conn, task)
-        if row is None or row.epoch != epoch:
+        row = self._checked(self._read(conn, task), task, epoch)
+        return row if row.state in queue.LIVE else None
+
+    @staticmethod
+    def _read(conn: Connection, task: int) -> Record | None:
+        return conn.execute(sql.TASKS, {"tasks": [task]}).one_or_none()
+
+    def _mine(self, row: Record) -> bool:
+        return row.machine == self.machine and (row.rule is None or row.epoch == row.rule_epoch)
+
+    def _checked(self, row: Record | None, task: int, epoch: int) -> Record:
+        if row is None or not self._mine(row) or row.epoch != epoch:
             raise Fenced("task.fenced", task=task, epoch=epoch)
-        return row if ended_too or row.state in queue.LIVE else None
+        return row
 
 
 def _connection_values(connection: ConnectionReport, now: float) -> dict[str, Any]:

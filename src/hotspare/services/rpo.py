@@ -29,9 +29,10 @@ _WEEK_S: Final = 7 * DAY_S
 
 
 _R, _M, _T = schema.rule, schema.machine, schema.task
+OF_MACHINE: Final = (_M.c.time_zone.label("machine_zone"),
+                     _M.c.bandwidth.label("machine_bandwidth"))
 _SETTINGS: Final = (
-    sa.select(_R.c.id, _R.c.rpo_s, _R.c.schedule, _R.c.time_zone, _R.c.bandwidth,
-              _M.c.time_zone.label("machine_zone"), _M.c.bandwidth.label("machine_bandwidth"))
+    sa.select(_R.c.id, _R.c.rpo_s, _R.c.schedule, _R.c.time_zone, _R.c.bandwidth, *OF_MACHINE)
     .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("b_rule")))
 _SET: Final = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"))
 _TOOK: Final = (
@@ -39,8 +40,6 @@ _TOOK: Final = (
         _T.c.rule == sa.bindparam("b_rule"), _T.c.kind == "replicate",
         _T.c.outcome.in_(("ok", "warning")), _T.c.full.is_(False), _T.c.started_at.is_not(None))
     .order_by(_T.c.id.desc()).limit(TYPICAL_OF))
-_NEWEST: Final = sa.select(_R.c.group, _R.c.latest_point_at).where(
-    _R.c.id == sa.bindparam("b_rule"))
 
 
 class RpoWatch:
@@ -57,16 +56,17 @@ class RpoWatch:
 
 
 def set_target(change: Change, rule: str) -> None:
-    """Work the rule's target out anew: its settings were edited, or a run ended."""
+    """Work the rule's target out anew: its settings were edited."""
     row = change.conn.execute(_SETTINGS, {"b_rule": rule}).one()
-    change.conn.execute(_SET, {"b_rule": rule, "rpo_target_s": _target_s(change.conn, row)})
+    change.conn.execute(_SET, {"b_rule": rule, "rpo_target_s": target_s(change.conn, row)})
 
 
-def _target_s(conn: Connection, rule: Record) -> float | None:
+def target_s(conn: Connection, rule: Record) -> float | None:
     """How old the newest point may become, in seconds: what the rule names; else the longest
     time between two starts of its schedule, plus the longest range without bandwidth, plus twice
     the median of its last good incremental runs (at least a tenth of the time between starts,
-    and half of it while there is no such run). None for a one-off rule that names nothing."""
+    and half of it while there is no such run). None for a one-off rule that names nothing.
+    ``rule`` is its row with :data:`OF_MACHINE`."""
     if rule.rpo_s is not None:
         return float(rule.rpo_s)
     if rule.schedule is None:
@@ -96,12 +96,11 @@ def _longest_pause_s(*limits: Bandwidth) -> float:
     return longest
 
 
-def published(change: Change, rule: str, taken_at: float, at: float) -> None:
-    """A point of that time became the newest at ``at``: how old had the one before become?"""
-    row = change.conn.execute(_NEWEST, {"b_rule": rule}).one()
-    if row.latest_point_at is not None and taken_at > row.latest_point_at:
-        add_to_day(replace(change, now=at), rule, row.group,
-                   longest_gap_s=max(0.0, at - row.latest_point_at))
+def published(change: Change, rule: str, group: str | None, before: float | None,
+              taken_at: float, at: float) -> None:
+    """A point of that time became the newest at ``at``: how old had the one ``before`` become?"""
+    if before is not None and taken_at > before:
+        add_to_day(replace(change, now=at), rule, group, longest_gap_s=max(0.0, at - before))
 
 
 def reference() -> sa.ColumnElement[Any]:

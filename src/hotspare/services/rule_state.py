@@ -7,23 +7,25 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..domain.rule_states import RESTING, SAVES_BEFORE, Event, RuleState, advance, visible
-from ..store import schema
+from ..store import Record, schema
 from .context import Change
 from .hub import SCHEDULE, rule_topic
 
 _R, _M = schema.rule, schema.machine
-_FOUND = (sa.select(_R.c.own_state, _R.c.state, _R.c.state_before, _R.c.schedule, _M.c.live,
-                    _M.c.busy)
+OF_MACHINE = (_M.c.live, _M.c.busy)
+_FOUND = (sa.select(_R.c.own_state, _R.c.state, _R.c.state_before, _R.c.schedule, *OF_MACHINE)
           .join(_M, _M.c.name == _R.c.machine).where(_R.c.id == sa.bindparam("b_rule")))
 _SET = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"))
 _MOVE = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"),
                             _R.c.own_state == sa.bindparam("b_own"))
 
 
-def move(change: Change, rule: str, *events: Event, **values: Any) -> RuleState:
-    """Advance a rule by one event after the other and set ``values`` with it. Raises
+def move(change: Change, rule: str, *events: Event, found: Record | None = None,
+         **values: Any) -> RuleState:
+    """Advance a rule by one event after the other and set ``values`` with it. ``found``: its row
+    with :data:`OF_MACHINE`, when the caller has read it and it was not moved since. Raises
     IllegalTransition, changing nothing."""
-    row = change.conn.execute(_FOUND, {"b_rule": rule}).one()
+    row = found or change.conn.execute(_FOUND, {"b_rule": rule}).one()
     own = to = RuleState(row.own_state)
     before = RuleState(row.state_before) if row.state_before else None
     for event in events:

@@ -109,7 +109,7 @@ def _begin(change: Change) -> None:
     begun: dict[int, str] = {}
     for rule in rules:
         try:
-            with change.conn.begin_nested():
+            with change.savepoint():
                 opens = open_from([
                     Bandwidth(rule.time_zone, decode_ranges(rule.bandwidth)),
                     Bandwidth(rule.machine_zone, decode_ranges(rule.machine_ranges))], change.now)

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from ..store import Record, schema
 from . import rpo
 from .context import Change
@@ -34,46 +32,35 @@ def _count(value: Any, largest: int = _LARGEST) -> int:
     return min(max(int(value), 0), largest) if isinstance(value, int) else 0
 
 
-def settle(change: Change, task: Record, outcome: str, figures: Mapping[str, Any]) -> None:
-    """Count the task that ended. Called before its rule is moved on."""
+def settle(change: Change, task: Record, rule: Record | None, outcome: str,
+           figures: Mapping[str, Any], ended: float) -> dict[str, Any]:
+    """Count the task that ended, at ``ended``: the end of its last step, so that a report which
+    was late does not count. Returns what is to be set at its rule, which is as it was."""
     values = columns(figures)
-    ended = _ended(change, task)
     seconds = 0.0 if task.started_at is None else max(0.0, ended - float(task.started_at))
-    add(change.conn, schema.tally,
+    add(change, schema.tally,
         {"kind": task.kind, "outcome": outcome, "bucket": bisect_left(BOUNDS_S, seconds)},
         {"tasks": 1, "seconds": seconds, "bytes_moved": values["bytes_moved"],
          "retries": values["retries"]})
-    if task.kind != "replicate":
-        return
-    r = schema.rule
-    rule = change.conn.execute(sa.select(r).where(r.c.id == task.rule)).one()
+    if task.kind != "replicate" or rule is None:
+        return {}
     add_to_day(replace(change, now=ended), rule.id, rule.group, seconds=seconds,
                retries=values["retries"], full=int(values["full"]), **{outcome: 1},
                **{name: values[name] for name in BYTES})
-    if outcome in {"ok", "warning"}:
-        _watch_full(change, task, rule, figures)
-        rpo.set_target(change, rule.id)
-        if missed := _count(figures.get("missed")):
-            announce(change, "rule.tracking-lied", rule=rule.id,
-                     fields={"task": task.id, "size": missed})
+    if outcome not in {"ok", "warning"}:
+        return {}
+    if missed := _count(figures.get("missed")):
+        announce(change, "rule.tracking-lied", rule=rule.id,
+                 fields={"task": task.id, "size": missed})
+    return {"full_runs": _watch_full(change, task, rule, figures),
+            "rpo_target_s": rpo.target_s(change.conn, rule)}
 
 
-def _ended(change: Change, task: Record) -> float:
-    """The end of the last step: that a report of the end was late, since the network was cut,
-    does not count."""
-    s = schema.task_step
-    ended: float | None = change.conn.execute(sa.select(sa.func.max(s.c.ended_at)).where(
-        s.c.task == task.id)).scalar()
-    return min(ended or change.now, change.now)
-
-
-def _watch_full(change: Change, task: Record, rule: Record, figures: Mapping[str, Any]) -> None:
-    """Every run silently becoming a full copy is loud here, from the second on as an error."""
+def _watch_full(change: Change, task: Record, rule: Record, figures: Mapping[str, Any]) -> int:
+    """Every run silently becoming a full copy is loud here, from the second on as an error.
+    Returns how many runs of the rule were such, one after the other."""
     unexpected = figures.get("full") is True and "full_reason" in figures
-    runs = rule.full_runs + 1 if unexpected else 0
-    if runs != rule.full_runs:
-        change.conn.execute(sa.update(schema.rule).where(schema.rule.c.id == rule.id)
-                            .values(full_runs=runs))
+    runs: int = rule.full_runs + 1 if unexpected else 0
     if unexpected:
         level, code = (("warning", "rule.unexpected-full") if runs == 1 else
                        ("error", "rule.unexpected-full-again"))
@@ -81,3 +68,4 @@ def _watch_full(change: Change, task: Record, rule: Record, figures: Mapping[str
         change.log(level, code, fields, rule=rule.id, task=task.id)
         announce(change, "rule.unexpected-full", rule=rule.id,
                  fields=fields | {"code": code})
+    return runs

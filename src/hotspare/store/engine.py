@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sqlite3
 import threading
 import time
@@ -19,6 +20,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
     InternalError,
+    InvalidatePoolError,
     OperationalError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +37,9 @@ _SURROUNDINGS: Final = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM})
 """Errors of SQLite that are not of the statement: they may be gone the next time."""
+
+_IDLE_S: Final = 1.0
+_USED: Final = "hotspare_used"
 
 _WRITER_LOCK: Final = 0x686F_7473_7061_7265     # "hotspare": an advisory lock of this database
 _POSTGRESQL: Final = {
@@ -96,7 +101,7 @@ class Store:
         parsed = parse_url(url)
         self._sqlite = parsed.drivername == "sqlite"
         more: dict[str, Any] = {} if self._sqlite else {
-            "pool_pre_ping": True, "pool_size": 16, "max_overflow": 48,
+            "pool_size": 16, "max_overflow": 48,
             "connect_args": {"application_name": parsed.query.get("application_name", "hotspare")}
             | _POSTGRESQL}
         # Errors of the database must not carry values: they reach logs.
@@ -108,8 +113,20 @@ class Store:
             event.listen(self.engine, "begin", _begin_sqlite)
             self._read_options: dict[str, Any] = {"hotspare_read": True}
         else:
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._look)
             self._read_options = {"isolation_level": "REPEATABLE READ",
                                   "postgresql_readonly": True}
+
+    def _look(self, dbapi: Any, record: Any, _proxy: Any) -> None:
+        """Ask the server whether it is there, which is a way to it, only of a connection that was
+        idle for long, or where something came unasked: a server that ends says so."""
+        if (time.monotonic() - record.info.get(_USED, 0.0) > _IDLE_S
+                or _has_input(dbapi)):
+            try:
+                self.engine.dialect.do_ping(dbapi)
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                raise InvalidatePoolError from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -118,6 +135,17 @@ class Store:
             conn.execution_options(**self._read_options)
             with conn.begin():
                 yield conn
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For one statement, which is consistent by itself; nothing may be written. On PostgreSQL
+        a third of the ways to the server."""
+        if self._sqlite:
+            with self.read() as conn:
+                yield conn
+        else:
+            with self._reached(), self.engine.connect() as conn:
+                yield conn.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -212,6 +240,16 @@ def by_the_value(error: DBAPIError) -> bool:
 
 def _first_line(error: sa.exc.DBAPIError) -> str:
     return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+
+
+def _has_input(dbapi: Any) -> bool:
+    look = select.poll()            # select.select() takes no descriptor above 1023
+    look.register(dbapi, select.POLLIN)
+    return bool(look.poll(0))
+
+
+def _note_use(_dbapi: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
 
 
 def _configure_sqlite(dbapi: Any, _record: Any) -> None:

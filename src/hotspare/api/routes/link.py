@@ -19,7 +19,7 @@ from ...domain.codec import decode_known, encode
 from ...domain.errors import Refused, Retry
 from ...services import LocalLink
 from ...services.hub import machine_topic
-from ...workflows.wire import INSTANCE, Enrol, Report, Rules, Sync, Synced
+from ...workflows.wire import INSTANCE, Enrol, Report, Rules, Sync
 from ..base import Named
 from ..session import services_of, token_of
 
@@ -44,26 +44,23 @@ async def sync(request: Request) -> Response:
     services, token, instance = services_of(request), token_of(request), _instance(request)
     came = services.context.clock()
     said, address = await _body(request, Sync), _address(request)
-    name, found = await _few(lambda: _synced(services.fleet.met(token, said, address, instance)))
-    if said.seen == found.version and said.wait > 0:
-        await services.context.hub.wait_async(
-            machine_topic(name), found.version, min(said.wait, LONGEST_WAIT_S))
-        if services.context.hub.closed:
+    link = await _few(lambda: services.fleet.met(token, said, address, instance))
+    hub, topic = services.context.hub, machine_topic(link.machine)
+    if said.wait > 0 and said.seen == hub.version(topic):
+        await hub.wait_async(topic, said.seen, min(said.wait, LONGEST_WAIT_S))
+        if hub.closed:
             raise Retry("server.stopping")
         # Looked up again: it may be revoked now, or replaced.
-        _, found = await _few(lambda: _synced(services.fleet.link(token, instance)))
+        link = await _few(lambda: services.fleet.link(token, instance))
+    found = await _few(link.synced)
     return _answer(replace(found, came=came, answered=services.context.clock()))
-
-
-def _synced(link: LocalLink) -> tuple[str, Synced]:
-    return link.machine, link.synced()
 
 
 @router.post("/report")
 async def report(request: Request) -> Response:
     link = await _few(lambda: _link(request))
     said = await _body(request, Report)
-    return _answer(await _few(lambda: link.reported(said)))
+    return _answer(await anyio.to_thread.run_sync(lambda: link.reported(said), limiter=_REPORTS))
 
 
 @router.get("/tasks/{task}/secrets")
@@ -92,6 +89,8 @@ async def foreign(request: Request) -> Response:
 _AT_ONCE = anyio.CapacityLimiter(4)
 """Threads that serve the machines: the database has one writer, and people want to be served
 while two hundred machines talk at once."""
+_REPORTS = anyio.CapacityLimiter(16)
+"""Those that wait for the one writer are applied together: all but one of the threads are idle."""
 
 
 async def _few(work: Callable[[], T]) -> T:
