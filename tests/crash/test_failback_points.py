@@ -6,11 +6,11 @@ A sample runs with every ``make test``; ``make soak`` runs them all.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from e2e.rig import Rig, content, wait_for
+from e2e.rig import Rig
+
+from .stages import Stages, images
 
 BULK = ("write-back.after-undo-disks", "write-back.after-receiver", "preserve.in-copy",
         "preserve.before-flush", "preserve.after-flush", "failback.preserved", "failback.copied",
@@ -29,40 +29,6 @@ CASES = [pytest.param(stage, point,
                       marks=() if (stage, point) in SAMPLE else pytest.mark.soak)
          for stage, points in (("bulk", BULK), ("switch", SWITCH), ("commit", COMMIT),
                                ("undo", UNDO)) for point in points]
-
-
-def images(rig: Rig) -> list[str]:
-    return [content(str(path), "qcow2") for path in rig.guest.disk_paths]
-
-
-class Stages:
-    """Takes the rig from stage to stage; the one that is wanted is killed on its way."""
-
-    def __init__(self, rig: Rig, stage: str, point: str) -> None:
-        self.rig, self.stage, self.point = rig, stage, point
-        self.replica: Any = None
-
-    def ask(self, stage: str, operation: str, *arguments: Any, state: str = "") -> None:
-        rig = self.rig
-        killed = stage == self.stage
-        if killed:
-            rig.server.stop()
-            rig.server.start(f"{self.point}:kill")
-        with rig.server.client() as client:
-            task = getattr(client, operation)(rig.rule, *arguments)
-        if killed:
-            wait_for(lambda: not rig.server.alive, 60, "the process is killed at the fault point")
-            rig.server.start()
-            rig.settled(90)
-        assert rig.ended(task)["outcome"] == "ok"
-        with rig.server.client() as client:
-            found = client.rule(rig.rule)
-        assert found["state"] in state.split("|"), (found["state"], found["last_error"])
-        assert self.running() <= 1
-
-    def running(self) -> int:
-        there = self.replica.domain_or_none()
-        return int(self.rig.guest.running) + int(there is not None and bool(there.isActive()))
 
 
 @pytest.mark.timeout(300)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import libvirt
 from blake3 import blake3
@@ -140,14 +141,16 @@ class Rig:
         self.storage_dir = self.lab.b.storage_dir
 
     def protect(self, retention: int = 7, quiesce: str = "try",
-                bandwidth: int | None = None, **settings: Any) -> None:
-        """Register both hosts and create the rule. ``bandwidth``: bytes per second, all week."""
+                bandwidth: int | None = None, by_ssh: bool = False, **settings: Any) -> None:
+        """Register both hosts and create the rule. ``bandwidth``: bytes per second, all week.
+        ``by_ssh``: the source is reached so."""
         if bandwidth is not None:
             settings["bandwidth"] = [{"days": [1, 2, 3, 4, 5, 6, 7], "start": 0, "end": 1440,
                                       "limit": bandwidth}]
         with self.server.client() as client:
-            for name, host in (("site-a", self.lab.a), ("site-b", self.lab.b)):
-                client.add_platform(name, host.uri)
+            uri, options = self._source_by_ssh() if by_ssh else (self.lab.a.uri, None)
+            client.add_platform("site-a", uri, options=options)
+            client.add_platform("site-b", self.lab.b.uri)
             wait_for(lambda: all(p["refreshed_at"] for p in client.platforms()), 60,
                      "both platforms are read")
             rule = client.create_rule({
@@ -155,6 +158,13 @@ class Rig:
                 "target": "site-b", "storage": self.storage,
                 "retention": retention, "quiesce": quiesce, **settings})
             self.rule_id = rule["id"]
+
+    def _source_by_ssh(self) -> tuple[str, dict[str, str]]:
+        ssh, host = self.lab.ssh, self.lab.a
+        uri = (f"qemu+ssh://{ssh.user}@127.0.0.1:{ssh.port}/session?"
+               f"socket={quote(str(host.socket), safe='/')}&proxy=netcat")
+        return uri, {"socket_dir": str(host.socket_dir), "keyfile": str(ssh.keyfile),
+                     "known_hosts": str(ssh.known_hosts)}
 
     def run(self, timeout_s: float = 120, outcome: str = "ok") -> dict[str, Any]:
         """One run of the rule, to its end."""

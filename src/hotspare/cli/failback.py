@@ -77,12 +77,20 @@ def undo(
         "--confirm", metavar="VM", help="The machine's name; asked for if it is needed.")] = None,
     wait: Wait = False, as_json: Json = False,
 ) -> None:
-    """The source becomes block by block what it was before and goes off, the replica goes on."""
+    """The source becomes block by block what it was before and goes off, the replica goes on. A
+    machine that was made at a new place is removed."""
     with connected(as_json) as client:
         rule = client.rule(name)
-        if machine is None and (rule["failback"] or {}).get("switched"):
-            typer.echo(f"{rule['vm_name']} on {rule['source_name']} goes off. What it wrote since "
-                       f"the switch is lost; {rule['replica_name']} on {rule['target_name']} goes "
-                       "on as it stood then.", err=True)
-            machine = typer.prompt(f"Type {rule['vm_name']} to confirm", err=True)
+        state = rule["failback"] or {}
+        if machine is None and state.get("switched"):
+            place = state.get("place")
+            if place is None:
+                lost, fate = rule["vm_name"], f"{rule['vm_name']} on {rule['source_name']} goes off"
+            else:
+                there = client.platform(place["platform"])["name"]
+                lost, fate = place["name"], (f"{place['name']} on {there} goes off and is removed "
+                                             "with its disks")
+            typer.echo(f"{fate}. What it wrote since the switch is lost; {rule['replica_name']} on "
+                       f"{rule['target_name']} goes on as it stood then.", err=True)
+            machine = typer.prompt(f"Type {lost} to confirm", err=True)
         started(client, client.undo_failback(name, machine), wait, as_json)

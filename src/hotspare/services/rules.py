@@ -313,13 +313,15 @@ class Rules:
 
     def undo_failback(self, actor: Actor, ref: str, confirm: str = "") -> int:
         """The source becomes what it was before and goes off, the replica goes on. What the
-        source wrote since the switch is lost, so ``confirm`` has to name the machine then.
-        Returns the task."""
+        source (at a new place: the machine that was made there, which is removed) wrote since the
+        switch is lost, so ``confirm`` has to name it then. Returns the task."""
         actor.need("operator")
         with self._context.change() as change:
             rule = allowed(change, ref, Operation.UNDO_FAILBACK)
-            if (rule.failback or {}).get("switched") and confirm.strip() != rule.vm_name:
-                raise Refused("failback.confirm-undo", vm=rule.vm_name, name=rule.name)
+            state = rule.failback or {}
+            machine = rule.vm_name if state.get("place") is None else state["place"]["name"]
+            if state.get("switched") and confirm.strip() != machine:
+                raise Refused("failback.confirm-undo", vm=machine, name=rule.name)
             task = failback.begin_undo(change, rule, actor)
             change.audit(actor, "rule.undo-failback", rule.id, task=task)
             return task

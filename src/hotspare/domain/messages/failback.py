@@ -70,7 +70,7 @@ TEXTS: Final[dict[str, Text]] = {
         "was there before.",
         "Undo the failback first (hotspare failback undo {name}), then begin again.", STATE),
     "failback.confirm-undo": Text(
-        "What {vm} wrote at the source since the switch would be lost: that has to be confirmed "
+        "What {vm} wrote since the switch would be lost: that has to be confirmed "
         "with its name.",
         "Give it: hotspare failback undo {name} --confirm {vm}", 2),
     "failback.write-failed": Text(

@@ -68,14 +68,14 @@ def build(connection: Connection, vm: VmDescription, name: str, storage: str,
 
 def let_go(connection: Connection, vm: str, intent: Intent) -> None:
     """See :meth:`WriteBack.let_go`."""
-    domain = _built(connection, vm, intent)
+    domain = built(connection, vm, intent)
     if domain is not None:
         keep.let_go(domain, vm)
 
 
 def demolish(connection: Connection, vm: str, intent: Intent) -> list[Leftover]:
     """See :meth:`WriteBack.demolish`."""
-    domain = _built(connection, vm, intent)
+    domain = built(connection, vm, intent)
     if domain is None:
         return []
     power_off(domain, vm)
@@ -108,7 +108,7 @@ def _own(connection: Connection, mark: Mark, name: str) -> Any | None:
     return None
 
 
-def _built(connection: Connection, vm: str, intent: Intent) -> Any | None:
+def built(connection: Connection, vm: str, intent: Intent) -> Any | None:
     """The machine ``vm`` if it is there and still marked as built for ``intent``."""
     try:
         domain = find_machine(connection, vm)

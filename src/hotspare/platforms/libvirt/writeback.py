@@ -135,6 +135,10 @@ class LibvirtWriteBack:
             kept = _Kept(self._connection, layout, origin)
         except Refused as error:    # its owner made it what we do not understand
             return [*found, Leftover("undo", str(origin), str(error))]
+        except GiveUp as error:
+            if error.code == "disk.unreadable" and build.built(self._connection, vm, origin):
+                return found        # half demolished, which begins after all was cleared
+            raise
         if kept.files():
             # first, as the files are what says that there may be a seal
             self._unseal(domain, layout, kept.seal, name)

@@ -53,7 +53,7 @@ TEXTS: Final[dict[str, Text]] = {
         "{name} 切回之后源虚机已运行过：它写入的内容不能当作原有内容。",
         "请先撤销回切（hotspare failback undo {name}），再重新开始。"),
     "failback.confirm-undo": Text(
-        "{vm} 切回之后在源端写入的内容将会丢失：需要输入其名称确认。",
+        "{vm} 切回之后写入的内容将会丢失：需要输入其名称确认。",
         "请提供：hotspare failback undo {name} --confirm {vm}"),
     "failback.write-failed": Text(
         "在源端写入磁盘 {disk} 偏移 {offset} 处的 {length} 字节失败：{error}。",
