@@ -89,8 +89,9 @@ async def foreign(request: Request) -> Response:
 _AT_ONCE = anyio.CapacityLimiter(4)
 """Threads that serve the machines: the database has one writer, and people want to be served
 while two hundred machines talk at once."""
-_REPORTS = anyio.CapacityLimiter(16)
-"""Those that wait for the one writer are applied together: all but one of the threads are idle."""
+_REPORTS = anyio.CapacityLimiter(2)
+"""One that writes, and one that waits to be applied with what comes meanwhile. Each more costs: it
+takes the interpreter's lock from the one that holds the database's."""
 
 
 async def _few(work: Callable[[], T]) -> T:
