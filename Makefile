@@ -8,13 +8,14 @@ export PYTHONPATH := $(CURDIR)/tests:$(CURDIR)
 # their order, so that the long ones do not come last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test lint testbed testbed-down bench soak clean
+.PHONY: help setup demo test lint testbed testbed-down testbed-vsphere bench soak clean
 
 help:
 	@echo "make demo          set up, then replicate a real guest between two hosts and fail over"
 	@echo "make test          set up, then lint, type-check and run all tests"
 	@echo "make testbed       start two hosts and a guest to try the command line by hand"
 	@echo "make testbed-down  remove them"
+	@echo "make testbed-vsphere  a simulated vCenter to try things with, until Ctrl-C"
 	@echo "make bench         all benchmarks against their peers (ONLY=NAME for one)"
 	@echo "make soak          the full crash matrix and long runs"
 	@echo "make lint          ruff, mypy, import-linter"
@@ -38,6 +39,9 @@ testbed: setup
 
 testbed-down:
 	@$(PY) -m testbeds.kvm down
+
+testbed-vsphere: setup
+	@$(PY) -m testbeds.vsphere
 
 bench: setup
 	@$(PY) -m bench $(ONLY)

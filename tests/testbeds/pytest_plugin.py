@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from .kvm.errors import MissingPrerequisite
 if TYPE_CHECKING:
     from .kvm import Guest, Lab, SessionHost
     from .postgres import Postgres
+    from .vsphere import Vsphere
 
 _numbers = itertools.count(1)
 
@@ -96,3 +98,31 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     yield url
     postgres.start()
     postgres.give_back(url)
+
+@pytest.fixture(scope="session")
+def vsphere() -> Iterator[Vsphere]:
+    """One vCenter for the whole test session; a test leaves it without faults and machines."""
+    yield from _vsphere()
+
+
+@pytest.fixture(scope="session")
+def esxi() -> Iterator[Vsphere]:
+    """One ESXi host without a vCenter."""
+    yield from _vsphere(esx=True)
+
+
+@pytest.fixture
+def vsphere_factory() -> Iterator[Callable[..., Vsphere]]:
+    """Start one with options of its own; it ends with the test."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(contextmanager(_vsphere)(**options))
+
+
+def _vsphere(**options: Any) -> Iterator[Vsphere]:
+    try:
+        from .vsphere import Vsphere
+
+        with Vsphere(**options) as running:
+            yield running
+    except MissingPrerequisite as error:
+        missing(error)

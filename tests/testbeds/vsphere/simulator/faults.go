@@ -1,0 +1,62 @@
+package main
+
+import (
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// fault is something that goes wrong on demand, the next Count times that Method is called (a SOAP
+// name, "folder" or "vddk-open") after it was called Skip times.
+type fault struct {
+	Method string
+	Fault  string // a fault type of vim
+	Text   string // what its property or file says
+	Count  int
+	Skip   int
+	Drop   bool    // the connection is cut instead of an answer
+	After  bool    // the work is done before that
+	Wait   float64 // seconds before it
+}
+
+func (b *bed) take(method string) *fault {
+	b.Lock()
+	defer b.Unlock()
+	for _, f := range b.faults {
+		if f.Method != method || f.Count == 0 {
+			continue
+		}
+		if f.Skip > 0 {
+			f.Skip--
+			return nil
+		}
+		f.Count--
+		return f
+	}
+	return nil
+}
+
+// stop waits, and cuts the connection off when that is the fault.
+func (f *fault) stop(http.ResponseWriter) bool {
+	time.Sleep(time.Duration(f.Wait * float64(time.Second)))
+	if f.Drop {
+		panic(http.ErrAbortHandler)
+	}
+	return false
+}
+
+func (f *fault) vim() types.BaseMethodFault {
+	kind, ok := types.TypeFunc()(f.Fault)
+	if !ok {
+		return &types.GenericVmConfigFault{Reason: f.Fault}
+	}
+	v := reflect.New(kind)
+	for _, name := range []string{"InvalidProperty", "File", "Reason", "PrivilegeId"} {
+		if field := v.Elem().FieldByName(name); field.IsValid() && field.Kind() == reflect.String {
+			field.SetString(f.Text)
+		}
+	}
+	return v.Interface().(types.BaseMethodFault)
+}
