@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -259,6 +260,62 @@ def test_faults_of_calls_and_connections(vsphere: Vsphere, machine: Machine) -> 
     with pytest.raises(vim.fault.NoDiskSpace):
         snapshot(machine)
     assert machine.snapshots() == ["s", "cut"]
+
+
+def test_a_login_that_lacks_a_privilege(vsphere: Vsphere, machine: Machine) -> None:
+    first = snapshot(machine)
+    asked = ["VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot"]
+    vsphere.deny(asked[0])
+    vsphere.deny("VirtualMachine.Provisioning.DiskRandomRead")
+    content = vsphere.connect().content
+    [found] = content.authorizationManager.HasPrivilegeOnEntities(
+        [machine.vm], content.sessionManager.currentSession.key, asked)
+    assert [(p.privId, p.isGranted) for p in found.privAvailability] == [
+        (asked[0], False), (asked[1], True)]
+    with pytest.raises(vim.fault.NoPermission) as caught:
+        snapshot(machine)
+    assert caught.value.privilegeId == asked[0]
+    with served(vsphere, machine, disk_of(first).file, first) as uri:
+        assert refused(uri)
+    remove(first)
+
+
+def test_a_session_ends(vsphere_factory: Callable[..., Vsphere]) -> None:
+    session = vsphere_factory(idle_s=0.3).connect()
+    assert session.content.rootFolder.name
+    time.sleep(1.0)
+    with pytest.raises(vim.fault.NotAuthenticated):
+        print(session.content.rootFolder.name)
+
+
+def test_properties_in_pages(vsphere_factory: Callable[..., Vsphere]) -> None:
+    content = vsphere_factory(machines=5).connect().content
+    collector, filters = content.propertyCollector, vmodl.query.PropertyCollector
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
+    wanted = filters.FilterSpec(
+        objectSet=[filters.ObjectSpec(obj=view, skip=True, selectSet=[filters.TraversalSpec(
+            name="view", type=vim.view.ContainerView, path="view", skip=False)])],
+        propSet=[filters.PropertySpec(type=vim.VirtualMachine, pathSet=[
+            "name", "runtime.powerState", "config.hardware.device"])])
+    sizes, names = [], set()
+    page = collector.RetrievePropertiesEx([wanted], filters.RetrieveOptions(maxObjects=2))
+    while True:
+        sizes.append(len(page.objects))
+        names |= {o.propSet[0].val if o.propSet[0].name == "name" else o.propSet[-1].val
+                  for o in page.objects}
+        if page.token is None:
+            break
+        page = collector.ContinueRetrievePropertiesEx(page.token)
+    assert sizes == [2] * (len(view.view) // 2) + [1] * (len(view.view) % 2)
+    assert len(names) == len(view.view) >= 5
+
+
+def test_a_file_is_deleted(vsphere: Vsphere, machine: Machine) -> None:
+    content, [datacenter] = vsphere.connect().content, vsphere.view(vim.Datacenter)
+    content.fileManager.MakeDirectory("[LocalDS_1] hs-x", datacenter, True)
+    wait(content.fileManager.DeleteDatastoreFile_Task("[LocalDS_1] hs-x", datacenter))
+    with pytest.raises(vim.fault.FileNotFound):
+        wait(content.fileManager.DeleteDatastoreFile_Task("[LocalDS_1] hs-x", datacenter))
 
 
 def test_so_many_snapshots_and_no_more(machine: Machine) -> None:

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--esx", action="store_true", help="one ESXi host without a vCenter")
     arguments = parser.parse_args()
     try:
-        with Vsphere(esx=arguments.esx) as vsphere:
+        with contextlib.suppress(KeyboardInterrupt), Vsphere(esx=arguments.esx) as vsphere:
             for name, firmware in (("web", "bios"), ("erp", "efi")):
                 machine = vsphere.create_vm(name, [(64, "LocalDS_0"), (32, "LocalDS_1")],
                                             firmware=firmware)
@@ -31,8 +31,7 @@ def main() -> int:
                   f"VDDK        {vsphere.built.libdir} (a stand-in)\n"
                   f"plugin      {vsphere.built.plugin}\n"
                   "It runs until Ctrl-C.", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.pause()
+            signal.pause()
     except TestbedError as error:
         print(f"Error: {error.cause}\n  {error.remedy}", file=sys.stderr)
         return 1

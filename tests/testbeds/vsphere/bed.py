@@ -246,8 +246,12 @@ class Vsphere:
     def full(self, datastore: str, on: bool = True) -> None:
         self.control(f"full?datastore={datastore}&on={int(on)}")
 
+    def deny(self, privilege: str) -> None:
+        """The login has it no more."""
+        self.control(f"deny?privilege={privilege}")
+
     def calm(self) -> None:
-        """No fault is left, and no datastore is full."""
+        """No fault is left, no datastore is full, and the login may do everything."""
         self.control("calm")
 
     def state(self) -> dict[str, Any]:

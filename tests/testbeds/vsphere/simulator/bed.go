@@ -24,6 +24,8 @@ type bed struct {
 	calls     map[string]int
 	traffic   traffic
 	full      map[string]bool // datastores without space
+	denied    map[string]bool // privileges that the login has not
+	pages     map[string]rest // by token
 	writers   map[string]chan struct{}
 	numbers   int
 }
@@ -32,6 +34,7 @@ func newBed(service *simulator.Service, stock http.Handler) *bed {
 	return &bed{service: service, stock: stock,
 		tracked: map[string]*tracked{}, snapshots: map[string]*frozen{},
 		leases: map[string]*lease{}, calls: map[string]int{}, full: map[string]bool{},
+		denied: map[string]bool{}, pages: map[string]rest{},
 		writers: map[string]chan struct{}{}}
 }
 

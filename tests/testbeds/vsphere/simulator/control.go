@@ -33,7 +33,7 @@ func (b *bed) control(w http.ResponseWriter, r *http.Request) {
 		b.Unlock()
 	case "calm":
 		b.Lock()
-		b.faults, b.full = nil, map[string]bool{}
+		b.faults, b.full, b.denied = nil, map[string]bool{}, map[string]bool{}
 		b.Unlock()
 	case "state":
 		b.Lock()
@@ -48,6 +48,10 @@ func (b *bed) control(w http.ResponseWriter, r *http.Request) {
 	case "full":
 		b.Lock()
 		b.full[q.Get("datastore")] = q.Get("on") == "1"
+		b.Unlock()
+	case "deny":
+		b.Lock()
+		b.denied[q.Get("privilege")] = true
 		b.Unlock()
 	case "spoil": // power loss, a move to another datastore
 		b.Lock()

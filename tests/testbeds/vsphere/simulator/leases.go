@@ -43,6 +43,10 @@ func (b *bed) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	write, buffer := q.Get("rw") == "1", number(q, "buffer")
+	if write && b.denied[writeDisk] || !write && b.denied[readDisk] {
+		refuse(w, http.StatusForbidden, "You do not have the privilege to do that")
+		return
+	}
 	b.reap()
 	total := buffer
 	for _, other := range b.leases {

@@ -20,14 +20,18 @@ type method func(*bed, types.ManagedObjectReference, types.AnyType) (interface{}
 
 // ours are the methods that we answer instead of the simulator.
 var ours = map[string]method{
-	"VirtualMachine.CreateSnapshot_Task":           (*bed).createSnapshot,
-	"VirtualMachine.CreateSnapshotEx_Task":         (*bed).createSnapshotEx,
-	"VirtualMachine.RemoveAllSnapshots_Task":       (*bed).removeAllSnapshots,
-	"VirtualMachine.ConsolidateVMDisks_Task":       (*bed).consolidate,
-	"VirtualMachine.QueryChangedDiskAreas":         (*bed).queryChangedDiskAreas,
-	"VirtualMachineSnapshot.RevertToSnapshot_Task": (*bed).revertToSnapshot,
-	"VirtualMachineSnapshot.RemoveSnapshot_Task":   (*bed).removeSnapshot,
-	"VirtualMachineSnapshot.RenameSnapshot":        (*bed).renameSnapshot,
+	"AuthorizationManager.HasPrivilegeOnEntities":     (*bed).hasPrivilegeOnEntities,
+	"AuthorizationManager.HasUserPrivilegeOnEntities": (*bed).hasUserPrivilegeOnEntities,
+	"FileManager.DeleteDatastoreFile_Task":            (*bed).deleteDatastoreFile,
+	"PropertyCollector.ContinueRetrievePropertiesEx":  (*bed).continueRetrieve,
+	"VirtualMachine.CreateSnapshot_Task":              (*bed).createSnapshot,
+	"VirtualMachine.CreateSnapshotEx_Task":            (*bed).createSnapshotEx,
+	"VirtualMachine.RemoveAllSnapshots_Task":          (*bed).removeAllSnapshots,
+	"VirtualMachine.ConsolidateVMDisks_Task":          (*bed).consolidate,
+	"VirtualMachine.QueryChangedDiskAreas":            (*bed).queryChangedDiskAreas,
+	"VirtualMachineSnapshot.RevertToSnapshot_Task":    (*bed).revertToSnapshot,
+	"VirtualMachineSnapshot.RemoveSnapshot_Task":      (*bed).removeSnapshot,
+	"VirtualMachineSnapshot.RenameSnapshot":           (*bed).renameSnapshot,
 }
 
 // reshaping are the simulator's methods after which disks may have come, gone or grown.
@@ -56,6 +60,11 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if privilege := b.forbids(call); privilege != "" {
+		writeFault(w, "Permission to perform this operation was denied.",
+			&types.NoPermission{Object: call.This, PrivilegeId: privilege})
+		return
+	}
 	if own := ours[call.This.Type+"."+call.Name]; own != nil {
 		b.answer(w, r, f, func() (interface{}, types.BaseMethodFault) {
 			b.Lock()
@@ -77,6 +86,10 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		b.settle()
 	}
 	if f != nil && f.stop(w) {
+		return
+	}
+	if page := b.paged(call, answer); page != nil {
+		writeResult(w, page)
 		return
 	}
 	for name, values := range answer.Header() {
