@@ -18,8 +18,7 @@ import requests
 from pyVmomi import vim, vmodl
 
 from testbeds.kvm.procs import wait_for, wait_gone
-from testbeds.vsphere import Machine, Vsphere
-from testbeds.vsphere.bed import PASSWORD, USER, Disk, disks_of, wait
+from testbeds.vsphere.bed import PASSWORD, USER, Disk, Machine, Vsphere, disks_of, wait
 
 MIB = 1 << 20
 BLOCK = 64 * 1024
@@ -310,6 +309,46 @@ def test_properties_in_pages(vsphere_factory: Callable[..., Vsphere]) -> None:
     assert len(names) == len(view.view) >= 5
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_clone_of_a_snapshot(vsphere: Vsphere, machine: Machine, linked: bool) -> None:
+    """It holds what the snapshot does, and its source stays as it is."""
+    first = snapshot(machine)
+    held = [machine.content(disk_of(first, n).file).read_bytes() for n in (0, 1)]
+    machine.write(0, 0, b"later")
+    before = machine.disks, disks_of(first.config)
+    spec = vim.vm.CloneSpec(powerOn=False, template=False, snapshot=first,
+                            location=vim.vm.RelocateSpec(
+                                diskMoveType="createNewChildDiskBacking" if linked else None))
+    made = Machine(vsphere, wait(machine.vm.CloneVM_Task(machine.vm.parent, "copy", spec)))
+    assert (machine.disks, disks_of(first.config)) == before
+    assert [d.key for d in made.disks] == [d.key for d in machine.disks]
+    assert [made.content(d.file).read_bytes() for d in made.disks] == held
+    parents = [d.backing.parent for d in made.vm.config.hardware.device
+               if isinstance(d, vim.vm.device.VirtualDisk)]
+    assert [p and p.fileName for p in parents] == (
+        [d.file for d in disks_of(first.config)] if linked else [None, None])
+    wait(made.vm.Destroy_Task())
+    assert [machine.content(d.file).exists() for d in before[1]] == [True, True]
+
+
+def test_a_disk_grows_and_a_machine_moves(vsphere: Vsphere, machine: Machine) -> None:
+    change_id = disk_of(snapshot(machine)).change_id
+    wait(machine.vm.RemoveAllSnapshots_Task())
+    disk = next(d for d in machine.vm.config.hardware.device
+                if isinstance(d, vim.vm.device.VirtualDisk))
+    disk.capacityInKB, disk.capacityInBytes = 96 * 1024, 96 * MIB
+    wait(machine.vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[
+        vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)])))
+    assert machine.disks[0].size == 96 * MIB
+    assert machine.content(machine.disks[0].file).stat().st_size == 96 * MIB
+    later = snapshot(machine)
+    with pytest.raises(vmodl.fault.InvalidArgument):
+        areas(machine, later, disk_of(later), change_id)
+    other = next(h for h in vsphere.view(vim.HostSystem) if h != machine.vm.runtime.host)
+    wait(machine.vm.RelocateVM_Task(vim.vm.RelocateSpec(host=other)))
+    assert machine.vm.runtime.host == other
+
+
 def test_a_file_is_deleted(vsphere: Vsphere, machine: Machine) -> None:
     content, [datacenter] = vsphere.connect().content, vsphere.view(vim.Datacenter)
     content.fileManager.MakeDirectory("[LocalDS_1] hs-x", datacenter, True)
@@ -352,7 +391,7 @@ def test_files_of_datastores(vsphere: Vsphere, machine: Machine) -> None:
 
 
 def test_it_ends_with_who_started_it(tmp_path: Path) -> None:
-    script = ("from testbeds.vsphere import Vsphere\nimport sys, time\n"
+    script = ("from testbeds.vsphere.bed import Vsphere\nimport sys, time\n"
               "with Vsphere() as v:\n    print(v.pid, flush=True)\n    time.sleep(60)\n")
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
                              env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})

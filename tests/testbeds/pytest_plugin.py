@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .kvm.errors import MissingPrerequisite
+from .vsphere.build import real_plugin
 
 if TYPE_CHECKING:
     from .kvm import Guest, Lab, SessionHost
     from .postgres import Postgres
-    from .vsphere import Vsphere
+    from .vsphere.bed import Vsphere
 
 _numbers = itertools.count(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what vSphere's disks were read with: the real thing is not everywhere."""
+    real = real_plugin()
+    terminalreporter.write_line("vSphere test bed: VMware's library is a stand-in, nbdkit's plugin "
+                                + ("a stand-in, too" if real is None else str(real)))
 
 
 def missing(error: MissingPrerequisite) -> None:
@@ -120,7 +128,7 @@ def vsphere_factory() -> Iterator[Callable[..., Vsphere]]:
 
 def _vsphere(**options: Any) -> Iterator[Vsphere]:
     try:
-        from .vsphere import Vsphere
+        from .vsphere.bed import Vsphere
 
         with Vsphere(**options) as running:
             yield running

@@ -33,9 +33,12 @@ class Built:
 
     @property
     def plugin(self) -> Path:
-        """The real plugin where there is one."""
-        named = os.environ.get("HS_VDDK_PLUGIN")
-        return Path(named) if named else next(iter(REAL_PLUGINS), self.stand_in)
+        return real_plugin() or self.stand_in
+
+
+def real_plugin() -> Path | None:
+    named = os.environ.get("HS_VDDK_PLUGIN")
+    return Path(named) if named else next(iter(REAL_PLUGINS), None)
 
 
 def build() -> Built:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log"
+	"sort"
 	"strings"
 
 	"github.com/google/uuid"
@@ -119,6 +120,10 @@ func (b *bed) number(vm *simulator.VirtualMachine) {
 			}
 		}
 	}
+	devices := vm.Config.Hardware.Device
+	sort.SliceStable(devices, func(i, j int) bool { // an edited one would come last
+		return devices[i].GetVirtualDevice().Key < devices[j].GetVirtualDevice().Key
+	})
 	for _, c := range controllers {
 		c.GetVirtualController().Device = nil
 	}

@@ -75,7 +75,10 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := httptest.NewRecorder()
 	r.Body = ioutil.NopCloser(bytes.NewReader(body))
-	if !b.ask(answer, r) {
+	giveBack := b.lendDevices(call)
+	answered := b.ask(answer, r)
+	giveBack()
+	if !answered {
 		if call.Name == "Fetch" { // it panics for a property that is not set, where a vCenter is silent
 			writeBody(w, `<FetchResponse xmlns="urn:vim25"></FetchResponse>`)
 			return
@@ -84,6 +87,7 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 	}
 	if reshaping[call.Name] {
 		b.settle()
+		b.fillClone(call)
 	}
 	if f != nil && f.stop(w) {
 		return
