@@ -38,13 +38,15 @@ func (b *bed) take(method string) *fault {
 	return nil
 }
 
-// stop waits, and cuts the connection off when that is the fault.
-func (f *fault) stop(http.ResponseWriter) bool {
+// happen waits, and cuts the connection off when that is the fault; before or after the work.
+func (f *fault) happen(after bool) {
+	if f == nil || f.After != after {
+		return
+	}
 	time.Sleep(time.Duration(f.Wait * float64(time.Second)))
 	if f.Drop {
 		panic(http.ErrAbortHandler)
 	}
-	return false
 }
 
 func (f *fault) vim() types.BaseMethodFault {

@@ -27,7 +27,7 @@ type traffic struct {
 func (b *bed) open(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if f := b.take("vddk-open"); f != nil {
-		f.stop(w)
+		f.happen(false)
 		refuse(w, http.StatusServiceUnavailable, f.Fault)
 		return
 	}

@@ -51,14 +51,10 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 	b.calls[call.Name]++
 	b.Unlock()
 	f := b.take(call.Name)
-	if f != nil && !f.After {
-		if f.stop(w) {
-			return
-		}
-		if f.Fault != "" {
-			b.fail(w, r, call, f)
-			return
-		}
+	f.happen(false)
+	if f != nil && f.Fault != "" {
+		b.fail(w, r, call, f)
+		return
 	}
 	if privilege := b.forbids(call); privilege != "" {
 		writeFault(w, "Permission to perform this operation was denied.",
@@ -89,9 +85,7 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		b.settle()
 		b.fillClone(call)
 	}
-	if f != nil && f.stop(w) {
-		return
-	}
+	f.happen(true)
 	if page := b.paged(call, answer); page != nil {
 		writeResult(w, page)
 		return
@@ -111,13 +105,12 @@ func (b *bed) answer(w http.ResponseWriter, r *http.Request, f *fault,
 		return
 	}
 	result, failed := run()
-	switch {
-	case f != nil && f.stop(w):
-	case failed != nil:
+	f.happen(true)
+	if failed != nil {
 		writeFault(w, fmt.Sprintf("%T", failed), failed)
-	default:
-		writeResult(w, result)
+		return
 	}
+	writeResult(w, result)
 }
 
 // fail answers with the fault that was asked for; what is long fails in its task.
