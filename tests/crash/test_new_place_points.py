@@ -19,7 +19,7 @@ DEMOLISH = ("step.stop-source.begin", "demolish.after-disks", "step.restore.begi
 SWITCH = ("failback.replica-off", "failback.rest", "power-on.after-start", "failback.source-on")
 UNDO = ("failback-undo.source-off", "demolish.after-disks", "step.start-replica.begin")
 COMMIT = ("failback.committed", "discard.after-mark", "step.clear-undo.end")
-SAMPLE = {("bulk", "build.after-define"), ("demolish", "demolish.after-disks")}
+SAMPLE = {("demolish", "demolish.after-disks")}
 CASES = [pytest.param(stage, point,
                       marks=() if (stage, point) in SAMPLE else pytest.mark.soak)
          for stage, points in (("bulk", BULK), ("demolish", DEMOLISH), ("switch", SWITCH),

@@ -150,7 +150,7 @@ _ADDED = """<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("way", ["commit", "undo"])
+@pytest.mark.parametrize("way", [pytest.param("commit", marks=pytest.mark.soak), "undo"])
 def test_a_disk_grown_and_one_added(rig_factory: Callable[..., Rig], tmp_path: Path,
                                     way: str) -> None:
     """On the replica: the one grows at the source, and shrinks again when it is undone; the other
@@ -208,7 +208,7 @@ def test_a_disk_grown_and_one_added(rig_factory: Callable[..., Rig], tmp_path: P
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize("listens", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_without_an_agent(lab: Lab, guest_factory: Callable[..., Guest], tmp_path: Path,
                           listens: bool) -> None:
     """The replica is asked by its power button. One that does not listen goes on running, and is
