@@ -138,7 +138,7 @@ class Vsphere:
         self.esx = esx
         self._process: subprocess.Popen[str] | None = None
         self._session: Any = None
-        self.host, self.port, self.thumbprint, self.sha256 = "", 0, "", ""
+        self.host, self.port, self.thumbprint = "", 0, ""
 
     def __enter__(self) -> Vsphere:
         self._process = subprocess.Popen(
@@ -151,7 +151,7 @@ class Vsphere:
                                f"Run it by hand: {self.built.simulator}")
         ready = json.loads(line)
         self.host, _, port = ready["address"].partition(":")
-        self.port, self.thumbprint, self.sha256 = int(port), ready["sha1"], ready["sha256"]
+        self.port, self.thumbprint = int(port), ready["sha1"]
         self._session = self.connect()
         return self
 
@@ -177,11 +177,6 @@ class Vsphere:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
-
-    @property
-    def stands_in(self) -> bool:
-        """Whether nbdkit's plugin is ours, not the real one."""
-        return self.built.plugin == self.built.stand_in
 
     def access(self, ident: str = "vsphere", **options: str) -> PlatformAccess:
         return PlatformAccess(
