@@ -235,9 +235,9 @@ _HEAD_OF_LANE = _make_heads(_THE_LANE)
 _GIVE = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), is_queued())
 _P = schema.restore_point
 _RULE = (sa.select(_R, _M.c.temp_dir.label("machine_temp_dir"), _P.c.damage, *OF_MACHINE)
-             .join(_M, _M.c.name == _R.c.machine)
-             .outerjoin(_P, sa.and_(_P.c.rule == _R.c.id, _P.c.number == _R.c.latest_point))
-             .where(_R.c.id == sa.bindparam("rule")))
+         .join(_M, _M.c.name == _R.c.machine)
+         .outerjoin(_P, sa.and_(_P.c.rule == _R.c.id, _P.c.number == _R.c.latest_point))
+         .where(_R.c.id == sa.bindparam("rule")))
 
 
 @dataclass(slots=True)

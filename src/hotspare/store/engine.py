@@ -38,7 +38,7 @@ _SURROUNDINGS: Final = frozenset({
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM})
 """Errors of SQLite that are not of the statement: they may be gone the next time."""
 
-_IDLE_S: Final = 1.0
+_IDLE_S: Final = 1.0            # a connection that rested so long may be of a server that is gone
 _USED: Final = "hotspare_used"
 
 _WRITER_LOCK: Final = 0x686F_7473_7061_7265     # "hotspare": an advisory lock of this database
@@ -114,11 +114,11 @@ class Store:
             self._read_options: dict[str, Any] = {"hotspare_read": True}
         else:
             event.listen(self.engine, "checkin", _note_use)
-            event.listen(self.engine, "checkout", self._look)
+            event.listen(self.engine, "checkout", self._probe)
             self._read_options = {"isolation_level": "REPEATABLE READ",
                                   "postgresql_readonly": True}
 
-    def _look(self, dbapi: Any, record: Any, _proxy: Any) -> None:
+    def _probe(self, dbapi: Any, record: Any, _proxy: Any) -> None:
         """Ask the server whether it is there, which is a way to it, only of a connection that was
         idle for long, or where something came unasked: a server that ends says so."""
         if (time.monotonic() - record.info.get(_USED, 0.0) > _IDLE_S
