@@ -60,8 +60,7 @@ class LocalLink:
         self.machine = machine
         self._offered: set[int] = set()
         self._live: frozenset[int] = frozenset()
-        self._waits: dict[int, dict[str, Any]] = {}
-        self._waits_until = 0.0
+        self._waits: tuple[float, dict[int, dict[str, Any] | None]] = (0.0, {})
         self._reports = Reports(machine, progress)
 
     # --- down ----------------------------------------------------------------------------------
@@ -99,15 +98,16 @@ class LocalLink:
         return Synced(version, rows[0].reported, tasks, tuple(
             _pending(row, waits[row.id]) for row in queued), stamp=stamp)
 
-    def _waits_of(self, tasks: list[int]) -> dict[int, dict[str, Any]]:
-        """What they wait for, for the machine's own list: as it was a moment ago."""
-        now = self._context.uptime()
-        if tasks and (now > self._waits_until or not self._waits.keys() >= set(tasks)):
+    def _waits_of(self, tasks: list[int]) -> dict[int, dict[str, Any] | None]:
+        """What they wait for, for the machine's own list, as it was a moment ago; None: nothing
+        any more."""
+        now, (until, waits) = self._context.uptime(), self._waits
+        if tasks and (now > until or not waits.keys() >= set(tasks)):
             with self._context.read() as conn:
                 found = queue.waits(conn, tasks)
-            self._waits = {task: found.get(task, {}) for task in tasks}
-            self._waits_until = now + WAITS_FOR_S
-        return self._waits
+            waits = {task: found.get(task) for task in tasks}
+            self._waits = now + WAITS_FOR_S, waits
+        return waits
 
     def task(self, task_id: int) -> Task | None:
         with self._context.read() as conn:
@@ -237,6 +237,7 @@ class LocalLink:
             batch.write(change)
         if call == "finish":
             self._offered.discard(task.id)
+            self._progress.drop(task.id)
 
     # --- up: from a machine over HTTPS ---------------------------------------------------------
 
@@ -244,6 +245,7 @@ class LocalLink:
         """As :meth:`.Intake.take`."""
         self._machines.seen(self.machine)
         live = {str(task): task for task in self._live}
+        ended = self._live & {c.task for c in report.calls if c.call == "finish"}
         now = self._context.clock()
         noted = {live[task]: progress for task, progress in report.progress.items()
                  if task in live}
@@ -252,7 +254,9 @@ class LocalLink:
         done = Reported(0)
         if report.calls or due:
             done = self._intake.take(self._reports, report, due)
-        self._live -= {c.task for c in report.calls if c.call == "finish"}
+        self._live -= ended
+        for task in ended:
+            self._progress.drop(task)
         self._context.hub.publish(*map(task_topic, noted))
         return done
 
@@ -270,7 +274,7 @@ def _bandwidth(zone: str | None, ranges: list[Any] | None) -> Bandwidth:
     return decode(Bandwidth, {"zone": zone, "ranges": ranges}) if ranges else UNLIMITED
 
 
-def _pending(row: Record, waits: dict[str, Any]) -> Pending:
+def _pending(row: Record, waits: dict[str, Any] | None) -> Pending:
     why = explained(waits) or {"code": "", "message": ""}
     return Pending(row.id, row.kind, row.rule_name or row.platform_name or "", why["code"],
                    why["message"])

@@ -153,7 +153,7 @@ class Reports:
         outcome, error = body["outcome"], body["error"]
         if outcome not in {"ok", "warning", "failed", "stopped"}:
             raise ValueError(outcome)
-        last = self._progress.drop(row.id)
+        last = self._progress.get(row.id)
         then = replace(change, now=at)
         if error is not None:
             then.log("error", str(error.get("code", "task.failed")),
