@@ -23,6 +23,9 @@ _MARK = os.environ.setdefault("HOTSPARE_TEST_RUN", os.urandom(8).hex())
 class LibvirtRig:
     """Implements :class:`SourceRig`; the guest must run."""
 
+    marks = 1
+    off_reason = "tracking.never-ran"
+
     def __init__(self, lab: Lab, guest: Guest) -> None:
         self.lab, self.guest, self.vm = lab, guest, guest.name
         self.host = guest.host

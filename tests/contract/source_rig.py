@@ -26,6 +26,8 @@ class SourceRig(Protocol):
     """A machine with two disks, each with a file system, that runs and has a working agent."""
 
     vm: str
+    marks: int                      # things on the platform that the base of a next run is
+    off_reason: str                 # why a machine that is off is read in full, without a base
 
     def source(self) -> AbstractContextManager[Source]:
         """A source over a connection of its own, as another process would have."""

@@ -9,7 +9,7 @@ import pytest
 
 from hotspare.domain.errors import GiveUp, Reconnect, Refused, Retry, TrackingUnusable
 from hotspare.domain.machine import CpuSpec, NicSpec
-from hotspare.platforms.libvirt import checkpoints, jobs, offline, xmlsafe
+from hotspare.platforms.libvirt import jobs, offline, xmlsafe
 from hotspare.platforms.libvirt.connection import socket_path
 from hotspare.platforms.libvirt.domain_read import read_layout
 from hotspare.platforms.libvirt.inventory import is_ours
@@ -164,12 +164,12 @@ def test_hostile_xml() -> None:
 
 def test_names() -> None:
     intent = Intent("0123abcd", 2, 34, 5)
-    assert checkpoints.parse_name(str(intent)) == intent
-    assert checkpoints.parse_name(f"{intent}.vda.scratch") == intent
+    assert Intent.of_name(str(intent)) == intent
+    assert Intent.of_name(f"{intent}.vda.scratch") == intent
     for name in ("hs-0123abcd-fo-t3", "hs-rx-0123abcd", "backup", "hs-0123ABCD-e1-t1-i1"):
-        assert checkpoints.parse_name(name) is None
+        assert Intent.of_name(name) is None
     old, new = Intent("0123abcd", 2, 9, 1), Intent("0123abcd", 2, 10, 1)
-    assert checkpoints.order(old) < checkpoints.order(new)
+    assert old.age < new.age
     assert is_ours(offline.helper_name(str(intent))) and is_ours("hs-rx-0123abcd")
     assert not is_ours("hs-web") and not is_ours("web")
 

@@ -221,10 +221,10 @@ def test_a_platform_says_what_its_rules_can_be(here: Rig) -> None:
 def test_retention_is_the_target_platforms(here: Rig) -> None:
     assert KINDS["libvirt"].max_points == LibvirtTarget.capabilities.max_points
     assert here.services.rules.get(VIEWER, here.rule()).retention == 7
+    assert code(here, name="r3", vm="web2", retention=101) == ("input.range", "retention")
+    here.rule("r3", "web2", retention=100)
     platform(here, "dst", kind="vsphere")
-    assert here.services.rules.get(VIEWER, here.rule("r2", "web1")).retention == 3
-    assert code(here, name="r3", vm="web2", retention=29) == ("input.range", "retention")
-    here.rule("r3", "web2", retention=28)
+    assert code(here, name="r2", vm="web1") == ("platform.source-only", "target")
 
 
 @pytest.mark.parametrize(("schedule", "covers"), [

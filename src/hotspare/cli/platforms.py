@@ -35,8 +35,13 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end."
 @platform.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="A name of your choice.")],
-    uri: Annotated[str, typer.Argument(help="qemu:///system, qemu+ssh://user@host/system, …")],
-    kind: Annotated[str, typer.Option(help="What it is.")] = "libvirt",
+    uri: Annotated[str, typer.Argument(
+        help="qemu:///system, qemu+ssh://user@host/system, https://vcenter, …")],
+    kind: Annotated[str | None, typer.Option(
+        help="libvirt or vsphere. By the address, if not given.")] = None,
+    user: Annotated[str | None, typer.Option(help="The login at vSphere.")] = None,
+    thumbprint: Annotated[str | None, typer.Option(
+        help="SHA-1 of vSphere's certificate, as its console shows it.")] = None,
     option: Annotated[list[str] | None, typer.Option(
         metavar="NAME=VALUE", help="A setting of the driver. Repeatable.")] = None,
     password: Annotated[bool, typer.Option(
@@ -47,7 +52,9 @@ def add(
     wait: Wait = True, as_json: Json = False,
 ) -> None:
     """Register a platform, and check it."""
-    options = pairs(option or [])
+    options = pairs(option or []) | {
+        k: v for k, v in (("user", user), ("thumbprint", thumbprint)) if v is not None}
+    kind = kind or ("vsphere" if uri.startswith("https:") else "libvirt")
     with errors(as_json):
         hidden = (secret("--password-file", password_file, "HOTSPARE_PLATFORM_PASSWORD",
                          "Password of the platform") if password or password_file else None)
@@ -110,6 +117,9 @@ def edit(
         metavar="URI", help="A new address of the same host.")] = None,
     option: Annotated[list[str] | None, typer.Option(
         metavar="NAME=VALUE", help="All settings of the driver anew. Repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="NAME=VALUE", help="One setting of the driver, the others stay. "
+        "Without a value it is taken away. Repeatable.")] = None,
     no_options: Annotated[bool, typer.Option(
         "--no-options", help="It has no settings of the driver any more.")] = False,
     password: Annotated[bool, typer.Option(
@@ -134,6 +144,9 @@ def edit(
             changes["secret"] = secret("--password-file", password_file,
                                        "HOTSPARE_PLATFORM_PASSWORD", "Password of the platform")
     with connected(as_json) as client:
+        if set_:
+            given = changes.get("options", client.platform(name)["options"]) | pairs(set_)
+            changes["options"] = {k: v for k, v in given.items() if v}
         edited = client.edit_platform(name, changes)
         if edited["task"] is not None:
             for _ in client.follow(edited["task"]):

@@ -277,14 +277,19 @@ def connected(export: Export, side: str, control: Control, wanted: int = 1,
     only its own connection's writes. Raises Broken, and what ``export.open`` raises.
     """
     with export.open() as endpoint:
-        connections = [connect(endpoint, side, control, context)]
+        connections: list[Connection] = []
         try:
+            connections.append(connect(endpoint, side, control, context))
             limit = min(wanted, endpoint.connections)
             if side == "target" and not connections[0].handle.can_multi_conn():
                 limit = 1
             while len(connections) < limit:
                 connections.append(connect(endpoint, side, control, context))
             yield endpoint, connections
+        except Broken as error:
+            if said := endpoint.complaint():
+                raise Broken(side, f"{error.reason} ({said})") from error
+            raise
         finally:
             drain(connections, DRAIN_S)
             for connection in connections:

@@ -16,7 +16,8 @@ Firmware = Literal["bios", "efi", "efi-secure"]
 
 @dataclass(frozen=True, slots=True)
 class DiskSpec:
-    """One disk. ``id`` is stable over the machine's life (libvirt: the target name, ``vda``)."""
+    """One disk. ``id`` is stable over the machine's life (libvirt: the target name, ``vda``;
+    vSphere: the device's key, ``disk-2000``)."""
 
     id: str
     size: int                       # bytes
@@ -71,7 +72,7 @@ class VmDescription:
     vcpus: int
     arch: str = "x86_64"
     machine: str = "q35"            # canonical machine type as the source reports it
-    virt: str = "kvm"               # kvm or qemu (software emulation)
+    virt: str = "kvm"               # kvm, qemu (software emulation), vmware
     firmware: Firmware = "bios"
     cpu: CpuSpec = CpuSpec()
     clock: str = "utc"
@@ -83,4 +84,5 @@ class VmDescription:
     video: str = ""                 # vga, virtio, … or empty
     rng: bool = False
     power: Power = "off"
+    guest: str = ""                 # the platform's word for the operating system, if it has one
     warnings: tuple[str, ...] = ()  # what was dropped from the source's configuration, and why

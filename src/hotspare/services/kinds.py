@@ -10,12 +10,14 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class Kind:
     """``points`` is the retention when none is given, ``max_points`` the largest (M9).
-    ``no_lan_free`` is the code of the reason why LAN-free transport is not possible, or empty."""
+    ``no_lan_free`` and ``no_target`` are the codes of the reasons why LAN-free transport is not
+    possible, and why it cannot be a target; or empty."""
 
     points: int
     max_points: int
     smallest_interval_s: int
     no_lan_free: str = ""
+    no_target: str = ""
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -23,5 +25,6 @@ KINDS: Final[Mapping[str, Kind]] = {
                     no_lan_free="rule.lan-free-kvm"),
     # 32 snapshots a machine are the platform's limit (design, section 5); each takes a snapshot
     # made and removed, which is tens of seconds.
-    "vsphere": Kind(points=3, max_points=28, smallest_interval_s=60),
+    "vsphere": Kind(points=3, max_points=28, smallest_interval_s=60,
+                    no_target="platform.source-only"),
 }

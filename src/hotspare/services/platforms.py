@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -17,52 +15,11 @@ from ..domain.messages import text_of
 from ..store import Record, schema
 from ..workflows.link import SIDE
 from . import queue
+from .addresses import check_uri
 from .context import Actor, Change, Context
 from .hub import SECRETS, machine_topic
 from .names import check_name, name_key, page, slice_of
 from .views import Page, PlatformView, VmView
-
-KINDS: Final = ("libvirt",)
-_TRANSPORTS = {"qemu", "qemu+unix", "qemu+ssh"}
-_PARAMETERS = {"socket", "proxy"}
-"""Of libvirt's URI parameters, those that the driver takes. ``command`` and ``netcat`` name
-programs, ``no_verify`` gives the machine's trust away; key and known hosts are options."""
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|[0-9a-fA-F:]{2,45}")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-
-
-def check_uri(kind: str, uri: str) -> None:
-    """Raises Refused ``platform.uri`` naming what is wrong: an address must not be able to name
-    a command, an option of ssh, or a secret."""
-    if kind not in KINDS:
-        raise Refused("platform.kind", kind=kind, known=", ".join(KINDS))
-
-    def bad(why: str) -> Refused:
-        return Refused("platform.address", why=why)
-
-    try:
-        parts = urlsplit(uri)
-        parts.port  # noqa: B018  (raises for a port that is none)
-        host, user, password = parts.hostname, parts.username, parts.password
-        parameters = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) \
-            if parts.query else []
-    except ValueError as error:
-        raise bad("it is not an address") from error
-    if parts.scheme not in _TRANSPORTS:
-        raise bad(f"it must begin with one of {', '.join(sorted(_TRANSPORTS))}")
-    if password is not None:
-        raise bad("a password does not belong into an address")
-    if host is not None and not _HOST.fullmatch(host):
-        raise bad("the name of the host has characters that no host name has")
-    if user is not None and not _USER.fullmatch(user):
-        raise bad("the user has characters that no user name has")
-    if host is None and parts.scheme == "qemu+ssh":
-        raise bad("the host is missing")
-    if parts.path not in {"/system", "/session"}:
-        raise bad("it must end with /system or /session")
-    for name, _value in parameters:
-        if name not in _PARAMETERS:
-            raise bad(f"the parameter {name[:40]} is not allowed")
 
 
 class Platforms:

@@ -31,6 +31,10 @@ def _connect(access: PlatformAccess) -> Platform:
         from ..platforms.libvirt.platform import connect
 
         return connect(access)
+    if access.kind == "vsphere":
+        from ..platforms.vsphere.platform import connect as connect_vsphere
+
+        return connect_vsphere(access)
     raise GiveUp("platform.unknown-kind", kind=access.kind)
 
 

@@ -349,7 +349,8 @@ def _open_both(bench: Bench, state: RunState) -> tuple[PointInTime, Session] | N
     if state.opened_at is None and bench.pace.closes():
         bench.clear()
         return None
-    point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce, state.intent)
+    point = source.open_point(bench.rule.vm, state.pass_token, bench.rule.quiesce, state.intent,
+                              bench.rule.lan_free)
     bench.keep("point", point, point.release)
     if tuple(d.spec for d in point.disks) != disks:
         # A disk was grown, added or removed just now: the session must be of the instant's disks.
@@ -447,6 +448,9 @@ def _complete(bench: Bench) -> None:
         began = time.monotonic()
         try:
             transfer.run(bench, _state(bench), point, session)
+            for disk in point.disks:
+                if disk.transport:
+                    bench.say("transport.used", disk=disk.spec.id, transport=disk.transport)
             return
         except InstantLost as lost:
             # a copy that lasts for weeks may have to let go for a pause every day

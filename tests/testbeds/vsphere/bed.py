@@ -100,6 +100,10 @@ class Machine:
         second; 0 ends that."""
         self.bed.control(f"writer?vm={self.moref}&rate={rate}")
 
+    def tools(self, on: bool = True) -> None:
+        """VMware Tools answer in the guest, or do not."""
+        self.bed.control(f"tools?vm={self.moref}&on={int(on)}")
+
     def power_on(self) -> None:
         wait(self.vm.PowerOnVM_Task())
 

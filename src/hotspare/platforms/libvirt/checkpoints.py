@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import libvirt
 
@@ -20,32 +20,10 @@ from .jobs import checkpoint_xml
 from .liberrors import mapped, translate
 from .xmlsafe import ET, parse
 
-_NAME = re.compile(r"hs-([0-9a-f]{8})-e(\d+)-t(\d+)-i(\d+)")
 _NO_BITMAP = re.compile(r"bitmap '[^']+' not found in backing chain of '([^']+)'")
 _VALIDATE = (libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
              | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE)
 _MAX_DISKS = 64
-
-
-class Order(NamedTuple):
-    """Sorts the instants of one rule by age."""
-
-    epoch: int
-    task: int
-    instant: int
-
-
-def parse_name(name: str) -> Intent | None:
-    """The intent whose name ``name`` is, or begins with (a file, a domain), else None."""
-    found = _NAME.match(name)
-    if found is None:
-        return None
-    rule, epoch, task, instant = found.groups()
-    return Intent(rule, int(epoch), int(task), int(instant))
-
-
-def order(intent: Intent) -> Order:
-    return Order(intent.epoch, intent.task, intent.instant)
 
 
 def own(domain: Any, rule: str) -> dict[str, Intent]:
@@ -54,7 +32,7 @@ def own(domain: Any, rule: str) -> dict[str, Intent]:
         names = [c.getName() for c in domain.listAllCheckpoints(0)]
     found = {}
     for name in names:
-        intent = parse_name(name)
+        intent = Intent.of_name(name)
         if intent is not None and intent.rule == rule and str(intent) == name:
             found[name] = intent
     return found

@@ -56,6 +56,7 @@ class SocketDisk:
     spec: DiskSpec
     export: SocketExport
     changes: Changes
+    transport: str = ""
 
 
 def disks_of(connection: Connection, job: Job, vm: VmDescription,
@@ -160,9 +161,8 @@ def drop_older(domain: Any, intent: Intent) -> None:
     Those of a domain that is off stay for the next time: only a QEMU can remove bitmaps."""
     if not domain.isActive():
         return
-    mine = checkpoints.order(intent)
     for name, other in checkpoints.own(domain, intent.rule).items():
-        if checkpoints.order(other) < mine:
+        if other.age < intent.age:
             checkpoints.delete(domain, name)
 
 

@@ -104,8 +104,8 @@ class LibvirtSource:
 
     # --- opening -------------------------------------------------------------------------------
 
-    def open_point(self, vm: str, base: Token | None, quiesce: Quiesce,
-                   intent: Intent) -> PointInTime:
+    def open_point(self, vm: str, base: Token | None, quiesce: Quiesce, intent: Intent,
+                   lan_free: bool = False) -> PointInTime:
         domain = find_machine(self._connection, vm)
         with mapped(vm=vm):
             running = bool(domain.isActive())
@@ -151,13 +151,13 @@ class LibvirtSource:
     @staticmethod
     def _end_older(domain: Any, job: Job, intent: Intent) -> None:
         """End the job of an earlier instant of the same rule, which its process left."""
-        other = checkpoints.parse_name(job.intent)
+        other = Intent.of_name(job.intent)
         if other is None or other.rule != intent.rule:
             return          # another rule's or another tool's: whoever begins says that it is busy
         if other.epoch > intent.epoch:
             raise Fenced("rule.fenced", rule=intent.rule, found=other.epoch,
                          epoch=intent.epoch)
-        if checkpoints.order(other) < checkpoints.order(intent):
+        if other.age < intent.age:
             end_job(domain, job.intent)
 
     def _adopt(self, domain: Any, layout: Layout, base: Token | None, intent: Intent,
@@ -273,7 +273,7 @@ class LibvirtSource:
         """Delete a base that no disk can use any more. Not worth failing for: commit tries
         again."""
         name = str(base.get("checkpoint", ""))
-        if checkpoints.parse_name(name) is not None:
+        if Intent.of_name(name) is not None:
             with contextlib.suppress(HotspareError):
                 checkpoints.delete(domain, name)
 
@@ -363,7 +363,7 @@ class LibvirtSource:
         job = find_job(domain)
         if job is None or job.intent in keep:
             return []
-        intent = checkpoints.parse_name(job.intent)
+        intent = Intent.of_name(job.intent)
         if intent is None or intent.rule != rule:
             return []
         end_job(domain, job.intent)
@@ -389,7 +389,7 @@ class LibvirtSource:
     def _sweep_files(self, domain: Any, rule: str, keep: Collection[str]) -> list[Leftover]:
         """Scratch files and sockets that a QEMU left when it was killed."""
         def mine(name: str) -> bool:
-            intent = checkpoints.parse_name(name)
+            intent = Intent.of_name(name)
             return (intent is not None and intent.rule == rule and name.endswith(SUFFIX)
                     and str(intent) not in keep)
 

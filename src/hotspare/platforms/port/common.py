@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,6 +31,23 @@ class Intent:
 
     def __str__(self) -> str:
         return f"hs-{self.rule}-e{self.epoch}-t{self.task}-i{self.instant}"
+
+    @staticmethod
+    def of_name(name: str) -> Intent | None:
+        """The intent whose name ``name`` is, or begins with (a file, a machine), else None."""
+        found = _NAME.match(name)
+        if found is None:
+            return None
+        rule, epoch, task, instant = found.groups()
+        return Intent(rule, int(epoch), int(task), int(instant))
+
+    @property
+    def age(self) -> tuple[int, int, int]:
+        """Sorts the instants of one rule: the oldest first."""
+        return self.epoch, self.task, self.instant
+
+
+_NAME = re.compile(r"hs-([0-9a-f]{8})-e(\d+)-t(\d+)-i(\d+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,8 @@ class NbdEndpoint:
     uri: str                        # nbd+unix:///EXPORT?socket=PATH
     request_max: int = 2 * 1024 * 1024   # bytes of the largest request that the transport wants
     connections: int = 4            # connections that may be open at once
+    complaint: Callable[[], str] = str
+    """What the server says of what went wrong last; empty: nothing."""
 
 
 class Export(Protocol):

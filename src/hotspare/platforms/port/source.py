@@ -26,6 +26,11 @@ class PointDisk(Protocol):
         """What may differ from the base that :meth:`Source.open_point` was given."""
         ...
 
+    @property
+    def transport(self) -> str:
+        """Which way its data came, once it was read, where there are several; else empty."""
+        ...
+
 
 class PointInTime(Protocol):
     """A consistent instant of a machine, held open for reading."""
@@ -118,10 +123,11 @@ class Source(Protocol):
         """An instant will be opened soon: start what takes time. Touches no machine."""
         ...
 
-    def open_point(self, vm: str, base: Token | None, quiesce: Quiesce,
-                   intent: Intent) -> PointInTime:
+    def open_point(self, vm: str, base: Token | None, quiesce: Quiesce, intent: Intent,
+                   lan_free: bool = False) -> PointInTime:
         """Make a consistent instant of all disks and return with the guest running.
 
+        ``lan_free``: read past the network where that is possible, else over it.
         ``base`` is the token of the last published point (or of a lost instant), None for a
         full copy. The same intent finds its own instant again after a crash of this process, or
         raises InstantLost. A base that cannot be trusted for some disk gives that disk Unknown

@@ -67,6 +67,16 @@ func (b *bed) control(w http.ResponseWriter, r *http.Request) {
 		if vm := machineOf(q.Get("vm")); vm != nil {
 			vm.Runtime.ConsolidationNeeded = types.NewBool(q.Get("on") == "1")
 		}
+	case "tools":
+		if vm := machineOf(q.Get("vm")); vm != nil {
+			status := types.VirtualMachineToolsRunningStatusGuestToolsNotRunning
+			if q.Get("on") == "1" {
+				status = types.VirtualMachineToolsRunningStatusGuestToolsRunning
+			}
+			b.Lock()
+			vm.Guest.ToolsRunningStatus = string(status)
+			b.Unlock()
+		}
 	case "write": // as the guest would: between two snapshots, never across one
 		data, _ := ioutil.ReadAll(r.Body)
 		b.Lock()

@@ -1,0 +1,1 @@
+"""The driver of VMware vSphere: vCenter, or one ESXi host without it."""
