@@ -87,6 +87,9 @@ class Changeable(Input):
     quiesce: Literal["off", "try", "require"] = "try"
     fast_transfer: bool = Field(True, description="use changed-block tracking")
     lan_free: bool = False
+    devices: Literal["auto", "virtio", "same", "sata"] = Field(
+        "auto", description="of a machine of another hypervisor: virtio; those it had, as far as "
+        "they are emulated; SATA and e1000e; or by its operating system")
     delete_replica: bool = Field(False, description="the replica goes with the rule")
     time_zone: Zone = Field("UTC", description="of schedule and bandwidth")
     bandwidth: BandwidthRanges = Field([], description="weekly limits; outside them: none")

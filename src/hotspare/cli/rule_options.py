@@ -57,6 +57,8 @@ def given(
         "--fast-transfer/--no-fast-transfer", help="Use changed-block tracking.")] = None,
     lan_free: Annotated[bool | None, typer.Option(
         "--lan-free/--no-lan-free", help="SAN transport where there is one.")] = None,
+    devices: Annotated[str | None, typer.Option(
+        help="Of a machine of another hypervisor: auto, virtio, same or sata.")] = None,
     delete_with: Annotated[bool | None, typer.Option(
         "--delete-with-rule/--keep-with-rule",
         help="What becomes of the replica when the rule is deleted.")] = None,
@@ -69,7 +71,7 @@ def given(
         "source": source, "target": target, "datacenter": datacenter, "host": host,
         "storage": storage, "machine": machine, "temp_dir": temp_dir, "time_zone": zone,
         "retention": retention, "quiesce": quiesce, "fast_transfer": fast_transfer,
-        "lan_free": lan_free, "delete_replica": delete_with,
+        "lan_free": lan_free, "devices": devices, "delete_replica": delete_with,
         "networks": None if network is None else {} if network == ["none"] else pairs(network),
         "bandwidth": None if bandwidth is None else parse_bandwidth(bandwidth),
         "schedule": parse_schedule(every=every, at=at, daily=daily, weekly=weekly,

@@ -386,6 +386,7 @@ def _show(r: shapes.Rule) -> None:
         ("quiesce", r["quiesce"]),
         ("fast transfer", "on" if r["fast_transfer"] else "off: reads and compares all"),
         ("LAN-free", "on" if r["lan_free"] else ""),
+        ("devices", "" if r["devices"] == "auto" else r["devices"]),
         ("deleted with it", "the replica" if r["delete_replica"] else ""),
         ("last result", r["last_result"] or ""),
         ("error", str(error.get("message", ""))), ("remedy", str(error.get("remedy", ""))),

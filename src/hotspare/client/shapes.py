@@ -92,6 +92,7 @@ class Rule(TypedDict):
     quiesce: str
     fast_transfer: bool
     lan_free: bool
+    devices: str
     delete_replica: bool
     time_zone: str
     bandwidth: list[dict[str, Any]]

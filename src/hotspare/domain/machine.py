@@ -12,6 +12,9 @@ from typing import Literal
 
 Power = Literal["running", "paused", "off"]
 Firmware = Literal["bios", "efi", "efi-secure"]
+Devices = Literal["auto", "virtio", "same", "sata"]
+"""What a machine of another hypervisor finds its disks and networks on: virtio; the devices that it
+had, as far as they are emulated; SATA and e1000e; or by its operating system."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,7 +322,7 @@ def _settings(rule: Record, task: Record) -> RuleSettings:
         storage=rule.storage, replica_name=rule.replica_name, networks=rule.networks,
         retention=rule.retention, quiesce=rule.quiesce, transfer_buffer=task.transfer_buffer,
         temp_dir=rule.temp_dir or rule.machine_temp_dir, fast_transfer=rule.fast_transfer,
-        lan_free=rule.lan_free, datacenter=rule.datacenter, host=rule.host,
+        lan_free=rule.lan_free, devices=rule.devices, datacenter=rule.datacenter, host=rule.host,
         damage=rule.damage or {})
 
 

@@ -14,6 +14,7 @@ from ..domain import bandwidth, schedule
 from ..domain.bandwidth import Bandwidth, Range
 from ..domain.codec import decode, encode
 from ..domain.errors import GiveUp, Refused
+from ..domain.machine import Devices
 from ..domain.messages import text_of
 from ..domain.schedule import DAY_S, Schedule
 from ..platforms.port import Quiesce
@@ -47,6 +48,7 @@ class NewRule:
     quiesce: Quiesce = "try"
     fast_transfer: bool = True
     lan_free: bool = False
+    devices: Devices = "auto"
     delete_replica: bool = False        # with the rule
     time_zone: str = "UTC"              # of schedule and bandwidth
     bandwidth: tuple[Range, ...] = ()
@@ -175,6 +177,7 @@ def checked(conn: Connection, new: NewRule, faults: Faults,
     return values | {
         "networks": new.networks, "temp_dir": new.temp_dir, "quiesce": new.quiesce,
         "fast_transfer": new.fast_transfer, "lan_free": new.lan_free,
+        "devices": new.devices,
         "delete_replica": new.delete_replica, "time_zone": new.time_zone,
         "bandwidth": encode(new.bandwidth), "schedule": encode(new.schedule), "rpo_s": new.rpo_s}
 
@@ -342,6 +345,9 @@ def _storage(target: Record, new: NewRule) -> None:
 def _network(target: Record, new: NewRule, network: str) -> None:
     if target.refreshed_at is None:
         return                          # told at the target
+    others = KINDS[target.kind].other_networks
+    if others is not None and others.fullmatch(network):
+        return
     known = _reachable(target, new, "network")
     if network not in known:
         raise GiveUp("network.unknown", network=network, platform=target.name,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ..domain.bandwidth import Range
+from ..domain.machine import Devices
 from ..domain.messages import text_of
 from ..domain.schedule import Schedule
 from ..store import Record
@@ -129,6 +130,7 @@ class RuleView:
     quiesce: str
     fast_transfer: bool
     lan_free: bool
+    devices: Devices
     delete_replica: bool                # with the rule
     time_zone: str
     bandwidth: list[Range]

@@ -147,6 +147,7 @@ rule = Table(
     Column("quiesce", sa.String(16), nullable=False),
     Column("fast_transfer", sa.Boolean, nullable=False, default=True),
     Column("lan_free", sa.Boolean, nullable=False, default=False),
+    Column("devices", sa.String(16), nullable=False, default="auto"),
     Column("delete_replica", sa.Boolean, nullable=False, default=False),        # with the rule
     # of the schedule and the ranges
     Column("time_zone", sa.String(64), nullable=False, default="UTC"),

@@ -55,7 +55,8 @@ def _start(bench: Bench, context: Json) -> None:
     running = bench.target.standby(bench.key).start(
         replica, number,
         StartSpec(name=bench.rule.replica_name, networks=bench.rule.networks,
-                  connect_network=not bench.task.arguments.get("unplugged", False)), intent)
+                  connect_network=not bench.task.arguments.get("unplugged", False),
+                  devices=bench.rule.devices), intent)
     fault_point("failover.after-start")
     seconds = time.monotonic() - began
     context["running"] = encode(running)

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol
 
 from ..domain.bandwidth import UNLIMITED, Bandwidth
 from ..domain.lineage import Lineage, Manifest
+from ..domain.machine import Devices
 from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess, Quiesce, ReplicaRef, Running
 
@@ -44,6 +45,7 @@ class RuleSettings:
     lan_free: bool = False
     datacenter: str = ""
     host: str = ""
+    devices: Devices = "auto"
     damage: dict[str, Any] = field(default_factory=dict)    # of the newest point: domain.damage
 
 

@@ -60,7 +60,8 @@ def _start(bench: Bench, context: Json) -> None:
     running = bench.target.standby(bench.key).start(
         replica_of(bench), usable_point(bench).number,
         StartSpec(name=f"hs-{bench.rule.id}-te{bench.task.id}", networks=isolation.networks,
-                  kind="test", connect_network=isolation.connected), _intent(bench))
+                  kind="test", connect_network=isolation.connected,
+                  devices=bench.rule.devices), _intent(bench))
     fault_point("test.after-start")
     bench.count(start_s=time.monotonic() - began)
     context["running"] = encode(running)

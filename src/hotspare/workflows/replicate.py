@@ -51,7 +51,8 @@ def _create(bench: Bench, context: Json) -> None:
         bench.say("transport.lan-free-unavailable")
     _target(bench).ensure_replica(
         ReplicaSpec(rule=rule.id, name=rule.replica_name, storage=rule.storage,
-                    host=rule.host, datacenter=rule.datacenter, networks=rule.networks),
+                    host=rule.host, datacenter=rule.datacenter, networks=rule.networks,
+                    devices=rule.devices),
         vm, Intent(rule.id, bench.task.epoch, bench.task.id))
 
 
@@ -124,6 +125,9 @@ def _publish(bench: Bench, context: Json) -> None:
         manifest = session.publish(_manifest(bench, state, point, session, digests), digests,
                                    point.firmware_state)
         fault_point("replicate.after-publish")
+        for disk in point.disks:
+            if disk.transport:
+                bench.say("transport.used", disk=disk.spec.id, transport=disk.transport)
         context["point"] = manifest.number
     else:
         context["point"] = lineage.last_number
@@ -448,9 +452,6 @@ def _complete(bench: Bench) -> None:
         began = time.monotonic()
         try:
             transfer.run(bench, _state(bench), point, session)
-            for disk in point.disks:
-                if disk.transport:
-                    bench.say("transport.used", disk=disk.spec.id, transport=disk.transport)
             return
         except InstantLost as lost:
             # a copy that lasts for weeks may have to let go for a pause every day

@@ -35,8 +35,8 @@ BOOT_START, BOOT_SECTORS = 2048, 131072
 DATA_START = BOOT_START + BOOT_SECTORS
 # What the guest needs; their dependencies come from modules.dep, and built-in ones are left out.
 MODULES = (
-    "virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_scsi", "sd_mod", "ext4",
-    "button", "evdev",
+    "virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_scsi", "vmw_pvscsi",
+    "vmxnet3", "sd_mod", "ext4", "button", "evdev",
 )  # fmt: skip
 GRUB_MODULES = (
     "part_msdos", "fat", "linux", "normal", "search", "search_label", "configfile", "serial",

@@ -7,6 +7,7 @@ a script. What a target lacks is refused with what it has.
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 import xml.etree.ElementTree as ET
@@ -30,6 +31,7 @@ _TARGET = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd"}
 _SCSI = {"virtio-scsi", "virtio-transitional", "virtio-non-transitional", "lsilogic",
          "lsisas1068", "lsisas1078", "vmpvscsi", "auto", "buslogic", "ibmvscsi", "am53c974",
          "dc390", "ncr53c90"}
+_ONE_LUN = {"vmpvscsi", "lsisas1068", "lsisas1078"}
 _NIC_MODELS = {"virtio", "virtio-transitional", "virtio-non-transitional", "e1000", "e1000e",
                "e1000-82545em", "rtl8139", "vmxnet3", "ne2k_pci", "pcnet", "igb", "i82551",
                "i82557b", "i82559er", "usb-net", "spapr-vlan"}
@@ -282,12 +284,18 @@ def _disks(devices: ET.Element, vm: VmDescription, place: Placement) -> None:
         # one controller for all: two of different models would need the source's addresses
         model = sorted(models - {"", "auto"}) or ["virtio-scsi"]
         new_element(devices, "controller", type="scsi", index="0", model=model[0])
+    one_lun = bool(models & _ONE_LUN)
+    addresses = itertools.count()
     for disk in vm.disks:
         node = new_element(devices, "disk", type="file", device="disk")
         # formats are explicit: probing one would let a guest write itself a backing file
         new_element(node, "driver", name="qemu", type="qcow2", discard="unmap")
         new_element(node, "source", file=place.disks[disk.id])
         new_element(node, "target", dev=targets[disk.id], bus=disk.bus)
+        if disk.bus == "scsi" and one_lun:
+            # libvirt would put several at one target, which these do not have
+            new_element(node, "address", type="drive", controller="0", bus="0",
+                        target=str(next(addresses)), unit="0")
         if disk.serial:
             new_element(node, "serial", disk.serial)
         if disk.boot_order:

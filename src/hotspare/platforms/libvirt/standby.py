@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -21,6 +22,7 @@ from ...domain.machine import Power
 from ...faultpoints import fault_point
 from ..port import Intent, Progress, ReplicaRef, Running, StartSpec, Token
 from . import checkpoints, host_facts, keep, names, started
+from .adapt import adapted
 from .connection import Connection, mapped
 from .domain_read import read_layout
 from .domain_write import Placement, disk_targets, domain_xml
@@ -45,6 +47,7 @@ class LibvirtStandby:
         lineage = there.lineage()
         there.check_epoch(lineage, intent.epoch)
         point = _startable(lineage, number)
+        point = replace(point, vm=adapted(point.vm, how.devices))
         domain = self._own_domain(replica, how.name, mark)
         made: list[str] = []
         try:

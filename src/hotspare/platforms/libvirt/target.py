@@ -23,6 +23,7 @@ from ..port import (
     TargetCapabilities,
 )
 from . import host_facts, lineage_store, names, retire, session, started
+from .adapt import adapted
 from .connection import Connection
 from .domain_write import checked_vm
 from .receiver import (
@@ -69,7 +70,7 @@ class LibvirtTarget:
 
     def ensure_replica(self, spec: ReplicaSpec, vm: VmDescription, intent: Intent) -> ReplicaRef:
         names.checked_rule(spec.rule)
-        checked_vm(vm)
+        vm = checked_vm(adapted(vm, spec.devices))
         session.checked_disks(vm.disks)
         ref = ReplicaRef(spec.rule, spec.storage)
         replica = self._replica(ref)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from ...domain.machine import Power
+from ...domain.machine import Devices, Power
 from .common import Intent, Progress, Token
 from .target import ReplicaRef
 
@@ -19,6 +19,7 @@ class StartSpec:
     networks: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["failover", "test"] = "failover"
     connect_network: bool = True
+    devices: Devices = "auto"       # of a machine of another hypervisor
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ...domain.lineage import Lineage, Manifest
-from ...domain.machine import DiskSpec, VmDescription
+from ...domain.machine import Devices, DiskSpec, VmDescription
 from .common import Intent, Leftover, Progress
 from .data import Export
 
@@ -32,6 +32,7 @@ class ReplicaSpec:
     host: str = ""                  # target host; empty where the connection is one host
     datacenter: str = ""
     networks: Mapping[str, str] = field(default_factory=dict)  # source network -> target network
+    devices: Devices = "auto"       # of a machine of another hypervisor
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,10 +175,10 @@ def _nic(device: Any, order: Mapping[int, int], portgroup: Callable[[str], str])
 
 def _dropped(devices: Any) -> Iterator[str]:
     for device in devices:
-        backing = getattr(device, "backing", None)
         if isinstance(device, _DEVICE.VirtualCdrom | _DEVICE.VirtualFloppy):
-            if getattr(backing, "fileName", None):      # with a medium in it
+            medium = getattr(device.backing, "fileName", None)
+            if medium:
                 yield text_of("vm.warn.removable", {
-                    "disk": _label(device), "device": backing.fileName}).message
+                    "disk": _label(device), "device": medium}).message
         elif not isinstance(device, _REBUILT):
             yield text_of("vm.warn.device", {"device": _label(device)}).message
