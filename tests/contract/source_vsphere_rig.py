@@ -11,7 +11,7 @@ from pathlib import Path
 from hotspare.platforms.port import PlatformAccess
 from hotspare.platforms.vsphere.platform import VspherePlatform
 from hotspare.platforms.vsphere.source import VsphereSource
-from testbeds.vsphere.bed import Machine, Vsphere
+from testbeds.vsphere.bed import Machine, Vsphere, wait
 
 MIB = 1 << 20
 
@@ -63,3 +63,22 @@ class VsphereRig:
         yield from (f"snapshot {n}" for n in self.machine.snapshots() if rule in n)
         yield from (f"lease {n}" for n in self.bed.state()["leases"])
         yield from (f"file {p}" for p in Path(tempfile.gettempdir()).glob(f"*{rule}*"))
+
+
+def made(bed: Vsphere, firmware: str = "bios", disks: int = 2) -> Iterator[VsphereRig]:
+    """A machine that runs, with something on each disk; every other disk on the second store."""
+    machine: Machine = bed.create_vm(
+        f"vm-{os.urandom(3).hex()}", [(64 >> n % 2, f"LocalDS_{n % 2}") for n in range(disks)],
+        firmware=firmware)
+    machine.power_on()
+    machine.tools()
+    for disk in range(disks):
+        machine.write(disk, 3 * MIB, os.urandom(4 * MIB))
+    try:
+        yield VsphereRig(bed, machine)
+    finally:
+        bed.calm()
+        machine.writer(0)
+        if machine.vm.runtime.powerState == "poweredOn":
+            machine.power_off()
+        wait(machine.vm.Destroy_Task())

@@ -49,7 +49,7 @@ TEXTS: dict[str, Text] = {
         "Set the platform's option user, and its password.", exit=5),
     # --- places ---
     "datastore.full": Text(
-        "A datastore has no room left: {reason}.",
+        "The datastore {datastore} has no room left: {reason}.",
         "Free some space there. Nothing that was published is lost.", exit=7),
     "vsphere.datastore-unusable": Text(
         "The datastore {storage} is not accessible, or in maintenance mode.", exit=4),

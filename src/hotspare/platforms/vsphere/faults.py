@@ -19,11 +19,12 @@ LOST = (OSError, HTTPException, ExpatError, ssl.SSLError)
 
 _BY_TYPE: tuple[tuple[tuple[Any, ...], Callable[..., HotspareError]], ...] = (
     ((vim.fault.InvalidLogin,), partial(GiveUp, "platform.auth")),
+    # which is a NoPermission, too
     ((vim.fault.NotAuthenticated,), partial(Reconnect, "vsphere.session-ended")),
     ((vmodl.fault.ManagedObjectNotFound,), partial(GiveUp, "vsphere.object-gone")),
     ((vim.fault.TaskInProgress,), partial(Retry, "source.busy", after_s=15)),
     ((vim.fault.FileLocked,), partial(Retry, "source.disk-busy", after_s=5)),
-    ((vim.fault.NoDiskSpace, vim.fault.InsufficientDisks), partial(OutOfSpace, "datastore.full")),
+    ((vim.fault.NoDiskSpace,), partial(OutOfSpace, "datastore.full")),
     ((vim.fault.TooManySnapshotLevels,), partial(GiveUp, "snapshot.too-many")),
     ((vim.fault.SnapshotFault,), partial(GiveUp, "snapshot.failed")),
     ((vim.fault.InvalidPowerState,), partial(Retry, "vsphere.power-state", after_s=5)),
@@ -49,13 +50,15 @@ def translate(error: BaseException, **fields: Any) -> HotspareError:
     if isinstance(error, LOST):
         return Reconnect("platform.unreachable", **{"reason": str(error) or repr(error), **fields})
     fields = {**fields, "reason": words_of(error)}
+    if isinstance(error, vim.fault.NoDiskSpace):
+        fields = {"datastore": error.datastore or "?", **fields}
+    for kinds, made in _BY_TYPE:
+        if isinstance(error, kinds):
+            return made(**fields)
     if isinstance(error, vim.fault.NoPermission):
         return GiveUp("vsphere.privilege", **{
             "privilege": error.privilegeId or "?",
             "object": str(getattr(error.object, "_moId", "?")), **fields})
-    for kinds, made in _BY_TYPE:
-        if isinstance(error, kinds):
-            return made(**fields)
     return GiveUp("platform.failed", **fields)
 
 

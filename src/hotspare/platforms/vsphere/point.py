@@ -72,9 +72,9 @@ class SnapshotPoint:
                                       self._snapshot.intent.rule):
             if snapshot.intent.age < self._snapshot.intent.age:
                 snapshots.remove(self._connection, self._machine, snapshot)
-        fault_point("commit.after-older")
+        fault_point("snapshot.older-gone")
         self.release()
-        fault_point("commit.after-snapshot")
+        fault_point("snapshot.gone")
 
     def release(self) -> None:
         if not self._closed:

@@ -60,5 +60,8 @@ func (f *fault) vim() types.BaseMethodFault {
 			field.SetString(f.Text)
 		}
 	}
+	if field := v.Elem().FieldByName("Task"); field.IsValid() { // a reference without a type is none
+		field.Set(reflect.ValueOf(types.ManagedObjectReference{Type: "Task", Value: "task-0"}))
+	}
 	return v.Interface().(types.BaseMethodFault)
 }

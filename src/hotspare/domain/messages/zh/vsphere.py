@@ -40,7 +40,7 @@ TEXTS: dict[str, Text] = {
         "访问 {uri} 需要用户名和密码。", "请设置平台的选项 user 及其密码。"),
     # --- 位置 ---
     "datastore.full": Text(
-        "数据存储空间不足：{reason}。", "请在该处释放空间。已发布的内容没有丢失。"),
+        "数据存储 {datastore} 空间不足：{reason}。", "请在该处释放空间。已发布的内容没有丢失。"),
     "vsphere.datastore-unusable": Text("数据存储 {storage} 不可访问或处于维护模式。"),
     "vsphere.host-unusable": Text("主机 {host} 未连接或处于维护模式。"),
     # --- 磁盘与传输方式 ---
