@@ -23,8 +23,7 @@ COMMIT = ("failback.committed", "discard.after-mark", "discard.after-volumes",
 UNDO = ("step.stop-source.begin", "failback-undo.source-off", "step.restore.begin",
         "failback-undo.restored", "clear.after-seals", "step.start-replica.begin",
         "step.start-replica.end")
-SAMPLE = {("bulk", "preserve.after-flush"), ("switch", "power-on.after-start"),
-          ("undo", "failback-undo.restored"), ("commit", "discard.after-mark")}
+SAMPLE = {("switch", "power-on.after-start"), ("undo", "failback-undo.restored")}
 CASES = [pytest.param(stage, point,
                       marks=() if (stage, point) in SAMPLE else pytest.mark.soak)
          for stage, points in (("bulk", BULK), ("switch", SWITCH), ("commit", COMMIT),

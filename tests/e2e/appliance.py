@@ -4,7 +4,7 @@ guest writes is what a guest of QEMU wrote to the same disks while the machine s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbeds.vsphere.bed import PASSWORD, Machine, Vsphere, wait
 
@@ -52,11 +52,6 @@ class Appliance:
         self.guest.shutdown()
         assert self.catch_up()
 
-    def contents(self) -> dict[str, str]:
-        """What its disks hold now, by their ids."""
-        return {f"disk-{disk.key}": content_of_raw(self.machine.content(disk.file))
-                for disk in self.machine.disks}
-
     def remove(self) -> None:
         self.bed.calm()
         if self.machine.vm.runtime.powerState == "poweredOn":
@@ -64,18 +59,26 @@ class Appliance:
         wait(self.machine.vm.Destroy_Task())
 
 
-def protect(lab: Lab, directory: Path, appliance: Appliance, **settings: object) -> Rig:
-    """A server with both platforms, and a rule from vSphere to the second host."""
-    rig = Rig(lab, Server(directory).start(), appliance.guest)
+def contents(machine: Machine) -> dict[str, str]:
+    """What the disks of a machine hold now, by their ids."""
+    return {f"disk-{disk.key}": content_of_raw(machine.content(disk.file))
+            for disk in machine.disks}
+
+
+def protect(lab: Lab, directory: Path, machine: Machine, guest: Any = None,
+            **settings: object) -> Rig:
+    """A server with both platforms, and a rule from vSphere to the second host. ``guest``: the
+    handle on what runs in the machine."""
+    rig = Rig(lab, Server(directory).start(), guest)
     with rig.server.client() as client:
-        access = appliance.bed.access()
+        access = machine.bed.access()
         client.add_platform("vcenter", access.uri, kind="vsphere", options=dict(access.options),
                             secret=PASSWORD)
         client.add_platform("site-b", lab.b.uri)
         wait_for(lambda: all(p["refreshed_at"] for p in client.platforms()), 60,
                  "both platforms are read")
         rule = client.create_rule({
-            "name": rig.rule, "source": "vcenter", "vm": appliance.guest.name, "target": "site-b",
+            "name": rig.rule, "source": "vcenter", "vm": machine.vm.name, "target": "site-b",
             "storage": rig.storage, "networks": {"VM Network": "user"}, **settings})
         rig.rule_id = rule["id"]
     return rig

@@ -71,7 +71,9 @@ def switched(rig: Rig, gate: Path, **options: Any) -> Any:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("lost", "machine"), [
-    ("power cut", {}), ("shut down", {}), ("shut down", {"firmware": "uefi", "disks": 3})])
+    pytest.param("power cut", {}, marks=pytest.mark.soak),
+    pytest.param("shut down", {}, marks=pytest.mark.soak),
+    ("shut down", {"firmware": "uefi", "disks": 3})])
 def test_home_and_on(rig_factory: Callable[..., Rig], tmp_path: Path, lost: str,
                      machine: dict[str, Any]) -> None:
     """From an older point; the source's tracking is intact, or is not."""

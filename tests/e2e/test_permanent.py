@@ -24,7 +24,8 @@ def kept_files(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("firmware", "disks"), [("bios", 1), ("uefi", 3)])
+@pytest.mark.parametrize(("firmware", "disks"), [
+    pytest.param("bios", 1, marks=pytest.mark.soak), ("uefi", 3)])
 def test_a_failover_becomes_permanent(rig_factory: Callable[..., Rig], firmware: str,
                                       disks: int) -> None:
     """As it runs, with its own writes and no gap in them; from the middle of the chain."""

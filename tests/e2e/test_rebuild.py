@@ -121,7 +121,8 @@ def test_a_failover_outlives_the_database(rig_factory: Callable[..., Rig]) -> No
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("where", ["step.transfer.begin", "replicate.after-publish"])
+@pytest.mark.parametrize("where", [
+    pytest.param("step.transfer.begin", marks=pytest.mark.soak), "replicate.after-publish"])
 def test_a_database_that_is_lost_in_a_run(rig_factory: Callable[..., Rig], where: str) -> None:
     """Killed in the middle, before or after the point is there: the DR machine still knows the
     run, the new database does not. Nothing hangs, nothing is lost, nothing is left behind."""

@@ -33,7 +33,8 @@ def shown(rig: Rig, test: int, keep: Path) -> Picture:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+@pytest.mark.parametrize("firmware", [
+    pytest.param("bios", marks=pytest.mark.soak), "uefi"])
 def test_a_copy_boots_while_replication_goes_on(rig_factory: Callable[..., Rig], tmp_path: Path,
                                                 firmware: str) -> None:
     gate = tmp_path / "gate"

@@ -11,7 +11,8 @@ from .rig import Rig, wait_for
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("firmware", "disks", "points"), [("uefi", 3, 20), ("bios", 1, 6)])
+@pytest.mark.parametrize(("firmware", "disks", "points"), [
+    pytest.param("uefi", 3, 20, marks=pytest.mark.soak), ("uefi", 3, 8), ("bios", 1, 6)])
 def test_points_are_the_source_at_their_instants(
         rig_factory: Callable[..., Rig], tmp_path: Path, firmware: str, disks: int,
         points: int) -> None:

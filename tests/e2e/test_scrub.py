@@ -362,7 +362,8 @@ KILLS = ("replicate.intent", "plan.after-write", "replicate.instant-open", "jour
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("foreign", [False, True], ids=["rot", "foreign"])
+@pytest.mark.parametrize("foreign", [
+    pytest.param(False, marks=pytest.mark.soak, id="rot"), pytest.param(True, id="foreign")])
 def test_a_repair_that_is_killed_is_finished(rig_factory: Callable[..., Rig], foreign: bool
                                              ) -> None:
     rig = rig_factory(boot="kernel", rate=5.0)

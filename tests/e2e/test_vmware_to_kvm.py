@@ -11,7 +11,7 @@ import pytest
 
 from testbeds.vsphere.bed import Vsphere
 
-from .appliance import Appliance, protect
+from .appliance import Appliance, contents, protect
 from .rig import remove_replicas
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def test_points_boot_on_kvm(lab: Lab, guest_factory: Callable[..., Guest], vsphe
     lab.b.start()
     guest = guest_factory(firmware=firmware, disks=2, fmt="raw", rate=20.0)
     appliance = Appliance(vsphere, guest, firmware)
-    rig = protect(lab, tmp_path, appliance, devices=devices)
+    rig = protect(lab, tmp_path, appliance.machine, guest, devices=devices)
     try:
         appliance.work()
-        expected = {1: appliance.contents()}
+        expected = {1: contents(appliance.machine)}
         assert rig.run()["figures"]["full"]
         appliance.work()
-        expected[2] = appliance.contents()
+        expected[2] = contents(appliance.machine)
         vsphere.forget()
         figures = rig.run()["figures"]
         assert not figures["full"] and figures["bytes_moved"] < 64 << 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
+import time
 
 from ..kvm.errors import TestbedError
 from .bed import PASSWORD, USER, Vsphere
@@ -31,7 +31,8 @@ def main() -> int:
                   f"VDDK        {vsphere.built.libdir} (a stand-in)\n"
                   f"plugin      {vsphere.built.plugin}\n"
                   "It runs until Ctrl-C.", flush=True)
-            signal.pause()
+            while True:         # signal.pause() sleeps through a signal that came just before
+                time.sleep(1)
     except TestbedError as error:
         print(f"Error: {error.cause}\n  {error.remedy}", file=sys.stderr)
         return 1
