@@ -86,7 +86,7 @@ def protected(lab: Lab, vsphere: Vsphere, tmp_path: Path) -> Iterator[Protected]
                                 [(64, "LocalDS_0"), (32, "LocalDS_1")])
     machine.power_on()
     machine.tools()
-    made = Protected(protect(lab, tmp_path, machine), machine)
+    made = Protected(protect(lab, tmp_path, machine, retention=40), machine)
     try:
         made.write()
         made.run()
@@ -123,9 +123,9 @@ def move_to_another_host(it: Protected) -> None:
 
 
 def cut_connections(it: Protected) -> None:
-    it.bed.fault("RetrievePropertiesEx", drop=True, count=3)
     it.bed.fault("vddk-open", drop=True)
     kill_nbdkit(it)
+    it.bed.fault("RetrievePropertiesEx", drop=True, count=3)
 
 
 def no_buffers(it: Protected) -> None:
@@ -137,7 +137,7 @@ def no_buffers(it: Protected) -> None:
 @pytest.mark.timeout(300)
 def test_in_mid_transfer(protected: Protected) -> None:
     for trouble in (end_session, kill_nbdkit, move_to_another_host, cut_connections, no_buffers):
-        protected.write()
+        protected.write(6)
         protected.start(bandwidth=4 * MIB)
         protected.in_mid_transfer()
         trouble(protected)
@@ -149,7 +149,7 @@ def test_in_mid_transfer(protected: Protected) -> None:
 @pytest.mark.timeout(300)
 def test_the_instant_is_deleted_in_mid_transfer(protected: Protected) -> None:
     """The run goes on from what it has, with a newer instant, and reads only what changed."""
-    protected.write()
+    protected.write(10)
     protected.start(bandwidth=4 * MIB)
     protected.in_mid_transfer()
     protected.machine.write(0, 40 * MIB, os.urandom(MIB))

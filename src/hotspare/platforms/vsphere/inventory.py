@@ -21,7 +21,8 @@ API_MIN = (6, 5)
 
 CLOCK_S = 60.0
 
-_MACHINE = ("name", "config", "runtime.powerState")
+_MACHINE = ("name", "runtime.powerState", "config.instanceUuid", "config.template",
+            "config.ftInfo", "config.keyId", "config.hardware.device")
 _HOST = ("name", "parent", "datastore", "network", "runtime.connectionState",
          "runtime.inMaintenanceMode")
 
@@ -88,9 +89,9 @@ class VsphereInventory:
                    for obj, values in connection.collect(kind, ["name", "parent"])}
         stores = {obj._moId: values["summary"]
                   for obj, values in connection.collect(vim.Datastore, ["summary"])}
-        uplinks = {obj._moId for obj, values in connection.collect(
-            vim.dvs.DistributedVirtualPortgroup, ["config.uplink"])
-            if values.get("config.uplink")}
+        uplinks = {group._moId for _, values in connection.collect(
+            vim.DistributedVirtualSwitch, ["config"])
+            for group in values["config"].uplinkPortgroup}
         networks = {obj._moId: str(values["name"])
                     for obj, values in connection.collect(vim.Network, ["name"])
                     if obj._moId not in uplinks}
@@ -149,13 +150,15 @@ def _storage(summary: Any, host: str) -> Place:
 
 def _summary(obj: Any, values: Mapping[str, Any]) -> VmSummary:
     name, power = str(values.get("name", obj._moId)), power_named(values["runtime.powerState"])
-    config = values.get("config")
-    if config is None:
+    ref = values.get("config.instanceUuid")
+    if ref is None:
         return VmSummary(obj._moId, name, power, 0, False, "vm.inaccessible", {"vm": name})
-    size = sum(map(size_of, disks_of(config)))
+    devices = values.get("config.hardware.device", ())
+    size = sum(map(size_of, disks_of(devices)))
     try:
-        refuse(name, config)
+        refuse(name, devices, template=bool(values.get("config.template")),
+               fault_tolerant=values.get("config.ftInfo") is not None,
+               encrypted=values.get("config.keyId") is not None)
     except Refused as error:
-        return VmSummary(str(config.instanceUuid), name, power, size, False, error.code,
-                         error.as_dict()["fields"])
-    return VmSummary(str(config.instanceUuid), name, power, size)
+        return VmSummary(str(ref), name, power, size, False, error.code, error.as_dict()["fields"])
+    return VmSummary(str(ref), name, power, size)

@@ -7,7 +7,7 @@ named in ``warnings``. Refusals are for what a snapshot does not hold or a repli
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyVmomi import vim
@@ -49,9 +49,9 @@ def disk_id(device: Any) -> str:
     return f"disk-{device.key}"
 
 
-def disks_of(config: Any) -> Iterator[Any]:
-    """The devices of all disks, by their keys."""
-    yield from sorted((d for d in config.hardware.device if isinstance(d, _DEVICE.VirtualDisk)),
+def disks_of(devices: Iterable[Any]) -> Iterator[Any]:
+    """Those that are disks, by their keys."""
+    yield from sorted((d for d in devices if isinstance(d, _DEVICE.VirtualDisk)),
                       key=lambda d: int(d.key))
 
 
@@ -60,15 +60,13 @@ def size_of(device: Any) -> int:
     return int(device.capacityInBytes or device.capacityInKB * 1024)
 
 
-def refuse(name: str, config: Any) -> None:
+def refuse(name: str, devices: Sequence[Any], *, template: bool, fault_tolerant: bool,
+           encrypted: bool) -> None:
     """Raises Refused with the reason why a machine cannot be protected."""
-    devices = config.hardware.device
-    if config.template:
-        raise Refused("vm.template", vm=name)
-    if config.ftInfo is not None:
-        raise Refused("vm.fault-tolerant", vm=name)
-    if getattr(config, "keyId", None) is not None:
-        raise Refused("vm.encrypted", vm=name)
+    for wrong, code in ((template, "vm.template"), (fault_tolerant, "vm.fault-tolerant"),
+                        (encrypted, "vm.encrypted")):
+        if wrong:
+            raise Refused(code, vm=name)
     for device in devices:
         label = _label(device)
         if isinstance(device, _DEVICE.VirtualPCIPassthrough):
@@ -80,7 +78,7 @@ def refuse(name: str, config: Any) -> None:
         if isinstance(device, _DEVICE.VirtualSCSIController) and (
                 device.sharedBus not in (None, "noSharing")):
             raise Refused("vm.shared-bus", vm=name, device=label)
-    disks = list(disks_of(config))
+    disks = list(disks_of(devices))
     for disk in disks:
         _refuse_disk(disk)
     if not disks:
@@ -104,8 +102,9 @@ def describe(config: Any, power: Power, tracks: bool,
     """``tracks``: changed blocks can be tracked. ``portgroup`` tells the name of a distributed
     one by its key. Raises Refused as :func:`refuse`."""
     name = str(config.name)
-    refuse(name, config)
     hardware, devices = config.hardware, config.hardware.device
+    refuse(name, devices, template=bool(config.template), fault_tolerant=config.ftInfo is not None,
+           encrypted=getattr(config, "keyId", None) is not None)
     controllers = {d.key: d for d in devices if isinstance(d, _DEVICE.VirtualController)}
     order = _boot_order(config)
     cores = int(hardware.numCoresPerSocket or 1)
@@ -115,7 +114,7 @@ def describe(config: Any, power: Power, tracks: bool,
         machine=str(config.version or ""), virt="vmware", firmware=_firmware(config),
         cpu=CpuSpec(sockets=max(1, int(hardware.numCPU) // cores), cores=cores, threads=1),
         clock="localtime" if _WINDOWS.match(config.guestId or "") else "utc",
-        disks=tuple(_disk(d, controllers, order, tracks) for d in disks_of(config)),
+        disks=tuple(_disk(d, controllers, order, tracks) for d in disks_of(devices)),
         nics=tuple(_nic(d, order, portgroup) for d in devices
                    if isinstance(d, _DEVICE.VirtualEthernetCard)),
         features=("acpi", "apic", "pae"), video="vga",

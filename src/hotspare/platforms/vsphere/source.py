@@ -149,7 +149,7 @@ class VsphereSource:
                 off=vm.power == "off", whole=device.backing.parent is None, lan_free=lan_free),
                 f"{snapshot.name}.{disk_id(device)}"),
                 tracking.changes(self._connection, machine, snapshot.ref, device, base))
-            for device in disks_of(config)]
+            for device in disks_of(config.hardware.device)]
         return SnapshotPoint(self._connection, machine, snapshot, vm, disks,
                              tracking.token(snapshot.name, config), stall_ms)
 

@@ -31,7 +31,7 @@ def token(name: str, config: Any) -> Token | None:
     """The base of a next run, of a snapshot's configuration; None where nothing is tracked.
     ``disks``: change id, the disk's own uuid and its size in bytes, by disk id."""
     disks = {disk_id(d): [d.backing.changeId, d.backing.uuid or "", size_of(d)]
-             for d in disks_of(config) if d.backing.changeId}
+             for d in disks_of(config.hardware.device) if d.backing.changeId}
     return {"snapshot": name, "disks": disks} if disks else None
 
 

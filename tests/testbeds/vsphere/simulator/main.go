@@ -100,6 +100,7 @@ func main() {
 	server := m.Service.NewServer()
 	b := newBed(m.Service, server.Config.Handler)
 	b.settle()
+	markUplinks()
 	server.Config.Handler = b // embedding the simulator's types to override them makes it panic
 
 	digest := sha1.Sum(cert.Certificate[0])

@@ -33,6 +33,19 @@ func (b *bed) settle() {
 	}
 }
 
+// markUplinks: the simulator makes port groups for uplinks, and does not tell which.
+func markUplinks() {
+	for _, e := range simulator.Map.All("DistributedVirtualPortgroup") {
+		group := e.(*simulator.DistributedVirtualPortgroup)
+		if !strings.Contains(group.Name, "-DVUplinks-") || group.Config.DistributedVirtualSwitch == nil {
+			continue
+		}
+		dvs := simulator.Map.Get(*group.Config.DistributedVirtualSwitch)
+		config := dvs.(*simulator.DistributedVirtualSwitch).Config.GetDVSConfigInfo()
+		config.UplinkPortgroup = append(config.UplinkPortgroup, group.Self)
+	}
+}
+
 func (b *bed) settleDisk(vm *simulator.VirtualMachine, d *types.VirtualDisk) {
 	back := backing(d)
 	flat, err := content(vm, back.FileName)
