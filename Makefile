@@ -8,10 +8,11 @@ export PYTHONPATH := $(CURDIR)/tests:$(CURDIR)
 # their order, so that the long ones do not come last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test lint testbed testbed-down testbed-vsphere bench soak clean
+.PHONY: help setup demo demo-vsphere test lint testbed testbed-down testbed-vsphere bench soak clean
 
 help:
 	@echo "make demo          set up, then replicate a real guest between two hosts and fail over"
+	@echo "make demo-vsphere  the same from a simulated vCenter to KVM"
 	@echo "make test          set up, then lint, type-check and run all tests"
 	@echo "make testbed       start two hosts and a guest to try the command line by hand"
 	@echo "make testbed-down  remove them"
@@ -25,6 +26,9 @@ setup:
 
 demo: setup
 	@$(PY) -m demo
+
+demo-vsphere: setup
+	@$(PY) -m demo.vsphere --points 2
 
 test: setup lint
 	@$(PY) -m pytest -q --timeout 300 $(SIDE_BY_SIDE) $(ARGS)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbeds.vsphere.appliance import Appliance
 from testbeds.vsphere.bed import Vsphere
 
-from .appliance import Appliance, contents, protect
 from .rig import remove_replicas
+from .vsphere_rule import contents, protect
 
 if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab

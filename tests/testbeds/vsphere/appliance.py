@@ -3,15 +3,12 @@ guest writes is what a guest of QEMU wrote to the same disks while the machine s
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from testbeds.vsphere.bed import PASSWORD, Machine, Vsphere, wait
-
-from .rig import Rig, Server, content_of_raw, wait_for
+from .bed import Machine, Vsphere, wait
 
 if TYPE_CHECKING:
-    from testbeds.kvm import Guest, Lab
+    from testbeds.kvm import Guest
 
 STEP = 64 * 1024
 GIB_MIB = 1024
@@ -22,6 +19,7 @@ class Appliance:
 
     def __init__(self, bed: Vsphere, guest: Guest, firmware: str) -> None:
         self.bed, self.guest = bed, guest
+        self.records = 0        # that the guest wrote, when it ran last
         self.machine: Machine = bed.create_vm(
             guest.name, [(GIB_MIB, f"LocalDS_{n % 2}") for n in range(len(guest.disk_paths))],
             firmware="efi" if firmware == "uefi" else "bios")
@@ -48,7 +46,7 @@ class Appliance:
         self.guest.start()
         self.guest.wait_ready()
         self.guest.wait_agent()
-        self.guest.wait_records(self.guest.journal_count() + records)
+        self.records = self.guest.wait_records(self.guest.journal_count() + records)
         self.guest.shutdown()
         assert self.catch_up()
 
@@ -57,30 +55,3 @@ class Appliance:
         if self.machine.vm.runtime.powerState == "poweredOn":
             self.machine.power_off()
         wait(self.machine.vm.Destroy_Task())
-
-
-def contents(machine: Machine) -> dict[str, str]:
-    """What the disks of a machine hold now, by their ids."""
-    return {f"disk-{disk.key}": content_of_raw(machine.content(disk.file))
-            for disk in machine.disks}
-
-
-def protect(lab: Lab, directory: Path, machine: Machine, guest: Any = None,
-            **settings: object) -> Rig:
-    """A server with both platforms, and a rule from vSphere to the second host. ``guest``: the
-    handle on what runs in the machine."""
-    rig = Rig(lab, Server(directory).start(), guest)
-    with rig.server.client() as client:
-        access = machine.bed.access()
-        client.add_platform("vcenter", access.uri, kind="vsphere", options=dict(access.options),
-                            secret=PASSWORD)
-        client.add_platform("site-b", lab.b.uri)
-        wait_for(lambda: all(p["refreshed_at"] for p in client.platforms()), 60,
-                 "both platforms are read")
-        rule = client.create_rule({
-            "name": rig.rule, "source": "vcenter", "vm": machine.vm.name, "target": "site-b",
-            "storage": rig.storage, "networks": {"VM Network": "user"}, **settings})
-        rig.rule_id = rule["id"]
-    return rig
-
-
