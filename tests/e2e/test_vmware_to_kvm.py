@@ -9,14 +9,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hotspare.domain.errors import GiveUp
 from testbeds.vsphere.appliance import Appliance
 from testbeds.vsphere.bed import Vsphere
 
-from .rig import remove_replicas
+from .rig import Rig, hotspare, remove_replicas
 from .vsphere_rule import contents, protect
 
 if TYPE_CHECKING:
     from testbeds.kvm import Guest, Lab
+
+
+def prove_and_keep(rig: Rig) -> None:
+    """A restore point passes its test, and a failover becomes permanent."""
+    with rig.server.client() as client:
+        rig.ended(client.start_test(rig.rule, {"point": 1}))
+        assert client.tests(rig.rule)[0]["verdict"] == "passed"
+        rig.ended(client.failover(rig.rule, 3))
+    replica = rig.lab.guest(rig.lab.b, rig.guest.name)
+    before = replica.wait_ready().records
+    done = hotspare(rig.server, "permanent", rig.rule, "--confirm", rig.guest.name, "--wait",
+                    "--json", timeout_s=300)
+    assert done.exit == 0, done.err
+    replica.wait_records(before + 5)
 
 
 @pytest.mark.timeout(600)
@@ -53,10 +68,15 @@ def test_points_boot_on_kvm(lab: Lab, guest_factory: Callable[..., Guest], vsphe
         assert verified.records > 20
         assert f'bus="{bus}"' in replica.domain().XMLDesc().replace("'", '"')
         with rig.server.client() as client:
+            with pytest.raises(GiveUp) as home:
+                client.fail_back(rig.rule)
+            assert home.value.code == "failback.other-kind"
             rig.ended(client.undo(rig.rule))
         assert rig.points() == expected
         appliance.work(5)
         assert not rig.run()["figures"]["full"]
+        if firmware == "uefi":
+            prove_and_keep(rig)
         assert appliance.machine.snapshots() == []
         assert vsphere.state()["leases"] == {}
         assert not list(Path(tempfile.gettempdir()).glob(f"hs-{rig.rule_id}*"))

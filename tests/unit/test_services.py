@@ -612,6 +612,20 @@ def test_an_address_cannot_name_a_command_or_a_secret(here: Rig, uri: str) -> No
         ADMIN, name="bad", kind="libvirt", uri=uri))
 
 
+@pytest.mark.parametrize("uri", [
+    "http://vc", "https://", "https://u:p@vc/sdk", "https://root@vc/sdk", "https://vc/ui",
+    "https://vc/sdk?x=y", "https://vc:99999/sdk", "https://-v/sdk", "qemu:///system"])
+def test_an_address_of_vsphere(here: Rig, uri: str) -> None:
+    refused("platform.address", lambda: here.services.platforms.add(
+        ADMIN, name="bad", kind="vsphere", uri=uri))
+
+
+@pytest.mark.parametrize("uri", ["https://vc.example", "https://[fe80::1]:8443/sdk"])
+def test_an_address_of_vsphere_that_is_good(here: Rig, uri: str) -> None:
+    made = here.services.platforms.add(ADMIN, name="vc", kind="vsphere", uri=uri)
+    assert (made.kind, made.capabilities.smallest_interval_s) == ("vsphere", 60)
+
+
 def test_a_platform_in_use_is_not_removed(here: Rig) -> None:
     here.rule("web")
     error = refused("platform.in-use", here.services.platforms.remove, ADMIN, "src")

@@ -39,8 +39,15 @@ _RETRY_S: Final = 300.0         # after a commit that failed
 
 def begin_bulk(change: Change, rule: Record, actor: Actor, arguments: dict[str, Any],
                place: NewHome | None) -> int:
-    """Copy back what differs while the replica runs. Raises Refused ``failback.place-stands`` for
-    another ``place`` than it began with, and the faults of the place."""
+    """Copy back what differs while the replica runs. Raises Refused ``failback.other-kind`` where
+    source and target are of different kinds, ``failback.place-stands`` for another ``place`` than
+    it began with, and the faults of the place."""
+    p = schema.platform
+    kinds = dict(change.conn.execute(sa.select(p.c.id, p.c.kind).where(
+        p.c.id.in_((rule.source, rule.target)))).tuples().all())
+    if kinds[rule.source] != kinds[rule.target]:
+        raise Refused("failback.other-kind", name=rule.name, source=kinds[rule.source],
+                      target=kinds[rule.target])
     begun = rule.failback is not None
     if place is not None and not (begun and _as_begun(change, rule, place)):
         if begun:

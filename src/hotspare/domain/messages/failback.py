@@ -62,6 +62,10 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.place-stands": Text(
         "The failback of {name} has begun, and not to this place.",
         "Undo it first (hotspare failback undo {name}), then begin again.", STATE),
+    "failback.other-kind": Text(
+        "{name} replicates from {source} to {target}: the way back from there is not there yet.",
+        "Make the failover permanent (hotspare permanent), and protect the machine by a rule of "
+        "its own.", 8),
     "failback.place-kind": Text(
         "{name} is a platform of kind {kind}, on which the replica cannot be run.",
         "Name a platform of the replica's kind.", 8),

@@ -47,6 +47,9 @@ TEXTS: Final[dict[str, Text]] = {
     "failback.place-stands": Text(
         "{name} 的回切已开始，但目的地不是这里。",
         "请先撤销（hotspare failback undo {name}），再重新开始。"),
+    "failback.other-kind": Text(
+        "{name} 从 {source} 复制到 {target}：目前尚不能从那里回切。",
+        "请将切换转为永久切换（hotspare permanent），并用新规则保护该虚机。"),
     "failback.place-kind": Text(
         "{name} 是 {kind} 类平台，目标虚机不能在其上运行。", "请指定与目标虚机同类的平台。"),
     "failback.undo-first": Text(
