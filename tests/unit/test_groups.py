@@ -110,6 +110,12 @@ def test_actions_on_a_group_and_on_a_selection(here: Rig) -> None:
     for action in done:
         here.ended(action.task)
     assert {r.state for r in rules.list(VIEWER, group="all").items} == {"idle"}
+    twice = rules.get(VIEWER, "all-web0").id        # in one change: the second is refused
+    done = rules.act(OPERATOR, "start", ["all-web0", "none", twice, "all-web1"])
+    assert [d.error and d.error["code"] for d in done] == [
+        None, "rule.not-found", "rule.busy", None]
+    here.ended(done[0].task)
+    here.ended(done[3].task)
     done = rules.act(OPERATOR, "stop", ["all-web0", "none", "all-web1"])
     assert [d.ok for d in done] == [True, False, True]
     assert done[1].error is not None and done[1].error["code"] == "rule.not-found"
