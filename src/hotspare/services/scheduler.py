@@ -86,8 +86,8 @@ class Scheduler:
         return due
 
     def _next(self) -> float | None:
-        with self._context.read() as conn:
-            times = (conn.execute(_NEXT).scalar(), failback.next_commit(conn))
+        with self._context.look() as conn:
+            times = conn.execute(_NEXT).one()
         return min((at for at in times if at is not None), default=None)
 
 
@@ -95,7 +95,9 @@ _READY: Final = (
     schema.rule.c.deleted_at.is_(None), schema.rule.c.next_run_at.is_not(None),
     schema.rule.c.state == RuleState.IDLE.value,        # not invalid: its machine answers
     schema.rule.c.own_state == RuleState.IDLE.value, schema.rule.c.enabled)
-_NEXT: Final = sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY)
+_NEXT: Final = sa.select(
+    sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY).scalar_subquery(),
+    failback.NEXT_COMMIT.scalar_subquery())
 _DUE: Final = (
     sa.select(schema.rule, *OF_MACHINE, schema.machine.c.time_zone.label("machine_zone"),
               schema.machine.c.bandwidth.label("machine_ranges"))
