@@ -351,16 +351,22 @@ class Rules:
                 for ref in refs:
                     try:
                         rule = allowed(change, ref, Operation.START)
-                        with change.savepoint():
-                            task = _start(change, rule, actor, dispatch=False)
-                        begun[task] = rule.id
-                        done.append(_done(ref, task))
                     except HotspareError as error:
                         done.append(_not_done(ref, error))
+                    else:
+                        task = _start(change, rule, actor, dispatch=False)
+                        begun[task] = rule.id
+                        done.append(_done(ref, task))
                 queue.begin(change, begun)
-        except HotspareError as error:          # of the database: none was begun
-            return [_not_done(ref, error) for ref in refs]
+        except HotspareError:       # none was begun: one after the other tells whose fault it is
+            return [self._start_alone(actor, ref) for ref in refs]
         return done
+
+    def _start_alone(self, actor: Actor, ref: str) -> ActionView:
+        try:
+            return _done(ref, self.start(actor, ref))
+        except HotspareError as error:
+            return _not_done(ref, error)
 
     def _view(self, conn: Connection, ident: str) -> RuleView:
         return rule_views.one(conn, ident, self._progress)
