@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from hotspare.domain.errors import GiveUp, HotspareError
+from hotspare.domain.errors import GiveUp, HotspareError, Refused
 from hotspare.domain.schedule import Schedule
-from hotspare.services import NewRule
+from hotspare.services import NewRule, queue
+from hotspare.services.context import Change
 from hotspare.store import schema
 from unit.service_rig import ADMIN, OPERATOR, VIEWER, Rig, prepared, rig
 
@@ -100,6 +101,27 @@ def test_machines_that_share_a_name_get_rules_of_different_names(here: Rig) -> N
     assert sorted(names(here)) == ["g-WEB" + "x" * 54 + "-2", "g-web" + "x" * 59]
 
 
+def test_a_start_that_fails_half_way_keeps_no_other_from_it(
+        here: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(here)
+    enqueue, bad = queue.enqueue, here.services.rules.get(VIEWER, "all-web1").id
+
+    def failing(change: Change, *args: Any, **values: Any) -> int:
+        task = enqueue(change, *args, **values)
+        if values["rule"] == bad:
+            raise Refused("rule.busy", kind="replicate")
+        return task
+
+    monkeypatch.setattr(queue, "enqueue", failing)
+    done = here.services.rules.act(OPERATOR, "start", ["all-web0", "all-web1", "all-web2"])
+    assert [d.ok for d in done] == [True, False, True]
+    assert here.services.rules.get(VIEWER, bad).live_task is None
+    for action in done[::2]:
+        here.ended(action.task)
+    assert {r.name: r.last_result for r in here.services.rules.list(VIEWER).items} == {
+        "all-web0": "ok", "all-web1": None, "all-web2": "ok"}
+
+
 def test_actions_on_a_group_and_on_a_selection(here: Rig) -> None:
     create(here, schedule=Schedule("interval", 900))
     rules = here.services.rules
@@ -110,6 +132,12 @@ def test_actions_on_a_group_and_on_a_selection(here: Rig) -> None:
     for action in done:
         here.ended(action.task)
     assert {r.state for r in rules.list(VIEWER, group="all").items} == {"idle"}
+    twice = rules.get(VIEWER, "all-web0").id        # in one change: the second is refused
+    done = rules.act(OPERATOR, "start", ["all-web0", "none", twice, "all-web1"])
+    assert [d.error and d.error["code"] for d in done] == [
+        None, "rule.not-found", "rule.busy", None]
+    here.ended(done[0].task)
+    here.ended(done[3].task)
     done = rules.act(OPERATOR, "stop", ["all-web0", "none", "all-web1"])
     assert [d.ok for d in done] == [True, False, True]
     assert done[1].error is not None and done[1].error["code"] == "rule.not-found"

@@ -70,7 +70,9 @@ _THE_LANE = sa.and_(_L.c.machine == sa.bindparam("b_machine"),
                     _L.c.source_host == sa.bindparam("b_source"),
                     _L.c.target_host == sa.bindparam("b_target"))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(_L.c.served), 0)).scalar_subquery()
-_CLOSE_LANE = sa.delete(_L).where(_THE_LANE)
+_CLOSE_LANE = sa.delete(_L).where(_THE_LANE, ~sa.exists().where(
+    is_queued(), _T.c.machine == _L.c.machine, _T.c.source_host == _L.c.source_host,
+    _T.c.target_host == _L.c.target_host))
 _TURN = (sa.update(_L).where(_L.c.machine == sa.bindparam("b_machine"),
                              _L.c.source_host == sa.bindparam("b_source"))
          .values(served=_LAST + 1).returning(_L.c.served))
@@ -284,12 +286,12 @@ def _next(heads: list[_Head], load: _Load, now: float) -> _Head | None:
 
 def _heads(change: Change, query: sa.Select[Any], of: dict[str, str] | None = None
            ) -> list[_Head]:
-    """Heads of lanes; a lane that is found empty is closed."""
+    """Heads of lanes; a lane that is found empty is closed with the change, if it is so still."""
     rows = change.conn.execute(query, of).all()
     for row in rows:
         if row.id is None:
-            change.conn.execute(_CLOSE_LANE,
-                                _lane_of(row.machine, row.source_host, row.target_host))
+            change.write_last(_CLOSE_LANE,
+                              _lane_of(row.machine, row.source_host, row.target_host))
     return [_Head(row, row.served) for row in rows if row.id is not None]
 
 

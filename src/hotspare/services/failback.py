@@ -31,9 +31,10 @@ _R: Final = schema.rule
 _DUE: Final = (sa.select(_R).where(
     _R.c.commit_at.is_not(None), _R.c.commit_at <= sa.bindparam("now"), _R.c.deleted_at.is_(None),
     _R.c.own_state == RuleState.FAILED_BACK.value).order_by(_R.c.commit_at).limit(50))
-_NEXT: Final = sa.select(sa.func.min(_R.c.commit_at)).where(
+NEXT_COMMIT: Final = sa.select(sa.func.min(_R.c.commit_at)).where(
     _R.c.commit_at.is_not(None), _R.c.deleted_at.is_(None),
     _R.c.own_state == RuleState.FAILED_BACK.value)
+"""When the next failback commits itself."""
 _RETRY_S: Final = 300.0         # after a commit that failed
 
 
@@ -120,12 +121,6 @@ def commit_due(change: Change) -> None:
     for rule in change.conn.execute(_DUE, {"now": change.now}).all():
         change.log("info", "failback.commit-due", {"name": rule.name}, rule=rule.id)
         begin_commit(change, rule, SERVICE, "service")
-
-
-def next_commit(conn: sa.Connection) -> float | None:
-    """When the next failback commits itself."""
-    at: float | None = conn.execute(_NEXT).scalar()
-    return at
 
 
 def settle_place(change: Change, task: Record, rule: Record) -> dict[str, Any]:

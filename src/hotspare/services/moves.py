@@ -14,7 +14,7 @@ from . import ends, queue
 from .context import SERVICE, Actor, Change, Context
 from .hub import machine_topic, rule_topic
 from .platforms import find as find_platform
-from .platforms import live_task, side_tasks
+from .platforms import live_task, tasks_of
 from .rules import Rules
 from .rules import find as find_rule
 from .runs import begin_run, reconsider
@@ -40,7 +40,7 @@ class Moves:
             to = _live_machine(change.conn, machine)
             if rule.machine == to.name:
                 raise Refused("rule.move-same", name=rule.name, machine=to.name)
-            task = live_task(change.conn, rule=rule.id)
+            task, sides = tasks_of(change.conn, rule.id)
             begun = task is not None and task.state in queue.BEGUN
             answers = change.conn.execute(sa.select(m.c.live).where(m.c.name == rule.machine)
                                           ).scalar_one()
@@ -53,7 +53,7 @@ class Moves:
             change.audit(actor, "rule.move", rule.id, machine=to.name, before=rule.machine,
                          epoch=rule.epoch + 1)
             change.log("info", "rule.moved", {"machine": to.name}, rule=rule.id)
-            for side in side_tasks(change.conn, rule.id):
+            for side in sides:
                 ends.end(change, side, "stopped",
                          error=GiveUp("rule.moved", machine=to.name).as_dict(), figures={})
             if task is not None and begun:

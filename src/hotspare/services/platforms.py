@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -193,21 +193,28 @@ def find(conn: Connection, ref: str, code: str = "platform.not-found") -> Record
     return row
 
 
+_OF_RULE: Final = sa.select(schema.task).where(
+    schema.task.c.rule == sa.bindparam("rule"),
+    schema.task.c.state != sa.literal_column("'ended'"))
+
+
+def tasks_of(conn: Connection, rule: str) -> tuple[Record | None, list[Record]]:
+    """The :func:`live_task` of a rule, and its tests and scrubs that are queued or run."""
+    found = conn.execute(_OF_RULE, {"rule": rule}).all()
+    return (next((task for task in found if task.kind not in SIDE), None),
+            [task for task in found if task.kind in SIDE])
+
+
 def live_task(conn: Connection, *, rule: str | None = None, platform: str | None = None
               ) -> Record | None:
     """The task that keeps others from the rule or the platform; a test, a scrub and a watch do
     not."""
+    if rule is not None:
+        return tasks_of(conn, rule)[0]
     t = schema.task
-    where = (sa.and_(t.c.rule == rule, t.c.kind.not_in(SIDE)) if rule is not None
-             else sa.and_(t.c.platform == platform, t.c.kind != "watch"))
-    return conn.execute(sa.select(t).where(where, t.c.state != "ended").limit(1)).one_or_none()
-
-
-def side_tasks(conn: Connection, rule: str) -> list[Record]:
-    """The tests and scrubs of a rule that are queued or run."""
-    t = schema.task
-    return list(conn.execute(sa.select(t).where(
-        t.c.rule == rule, t.c.kind.in_(SIDE), t.c.state != "ended")).all())
+    return conn.execute(sa.select(t).where(
+        t.c.platform == platform, t.c.kind != "watch", t.c.state != "ended").limit(1)
+        ).one_or_none()
 
 
 def identified(change: Change, platform: str, found: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from .views import Page
 SHORTEST_S: Final = 60
 _BATCH: Final = 50              # rules of a schedule in one transaction
 _S, _R = schema.proof_schedule, schema.rule
+_NEXT: Final = sa.select(sa.func.min(_S.c.next_run_at)).where(_S.c.enabled)
 
 Begin = Callable[[Change, Record, Actor, str, bool], int]
 """Queue the proof of a rule's points (all of them, or the newest: a test is of the newest)."""
@@ -175,9 +176,8 @@ class Proofs:
         return due
 
     def _next(self) -> float | None:
-        with self._context.read() as conn:
-            due: float | None = conn.execute(
-                sa.select(sa.func.min(_S.c.next_run_at)).where(_S.c.enabled)).scalar()
+        with self._context.look() as conn:
+            due: float | None = conn.execute(_NEXT).scalar()
         return due
 
 

@@ -24,10 +24,11 @@ from .hub import SCHEDULE, machine_topic, rule_topic, task_topic
 from .live_progress import LiveProgress
 from .names import name_key, page, slice_of
 from .platforms import find as find_platform
-from .platforms import live_task, side_tasks
+from .platforms import live_task, tasks_of
 from .rule_settings import PLACED, NewRule, checked, decoded, group_id, of
+from .rule_state import OF_MACHINE
 from .rule_views import Sort
-from .runs import begin_run, reconsider
+from .runs import BATCH, begin_run, reconsider
 from .views import ActionView, Page, PointView, RuleView
 
 __all__ = ["NewRule", "Rules", "begin_run", "find"]
@@ -156,13 +157,9 @@ class Rules:
         read all of the source and send what differs, whatever its tracking says. ``repair``: mend
         what somebody else has changed at the target, instead of refusing to write there."""
         actor.need("operator")
-        options = {"compare": compare, "repair": repair}
         with self._context.change() as change:
-            rule = allowed(change, ref, Operation.START)
-            task = begin_run(change, rule, actor, "manual",
-                             arguments={k: True for k, wanted in options.items() if wanted})
-            change.audit(actor, "rule.start", rule.id, task=task, **options)
-            return task
+            return _start(change, allowed(change, ref, Operation.START), actor,
+                          compare=compare, repair=repair)
 
     def stop(self, actor: Actor, ref: str) -> RuleView:
         """End the schedule and the run, or the bulk phase of a failback. A queued run ends with
@@ -331,19 +328,45 @@ class Rules:
             ) -> Sequence[ActionView]:
         """The same for many rules (M17), each for itself: what became of it, in their order."""
         actor.need("operator")
+        if action == "start":
+            return [done for first in range(0, len(refs), BATCH)
+                    for done in self._start_some(actor, refs[first:first + BATCH])]
         done = []
         for ref in refs:
             try:
-                if action == "start":
-                    task: int | None = self.start(actor, ref)
-                elif action == "stop":
+                if action == "stop":
                     task = self.stop(actor, ref).live_task
                 else:
                     task = self.delete(actor, ref, delete_replica, force)
-                done.append(ActionView(rule=ref, ok=True, task=task, error=None))
+                done.append(_done(ref, task))
             except HotspareError as error:
-                done.append(ActionView(rule=ref, ok=False, task=None, error=error.as_dict()))
+                done.append(_not_done(ref, error))
         return done
+
+    def _start_some(self, actor: Actor, refs: Sequence[str]) -> Sequence[ActionView]:
+        """In one change: the database's lock, its commit and the dispatch once for all."""
+        done, begun = [], {}
+        try:
+            with self._context.change() as change:
+                for ref in refs:
+                    try:
+                        rule = allowed(change, ref, Operation.START)
+                    except HotspareError as error:
+                        done.append(_not_done(ref, error))
+                    else:
+                        task = _start(change, rule, actor, dispatch=False)
+                        begun[task] = rule.id
+                        done.append(_done(ref, task))
+                queue.begin(change, begun)
+        except HotspareError:       # none was begun: one after the other tells whose fault it is
+            return [self._start_alone(actor, ref) for ref in refs]
+        return done
+
+    def _start_alone(self, actor: Actor, ref: str) -> ActionView:
+        try:
+            return _done(ref, self.start(actor, ref))
+        except HotspareError as error:
+            return _not_done(ref, error)
 
     def _view(self, conn: Connection, ident: str) -> RuleView:
         return rule_views.one(conn, ident, self._progress)
@@ -352,6 +375,23 @@ class Rules:
                **values: Any) -> int:
         return queue.enqueue(change, kind, actor, machine=rule.machine,
                              rule=rule.id, epoch=rule.epoch, **values)
+
+
+def _start(change: Change, rule: Record, actor: Actor, *, dispatch: bool = True,
+           compare: bool = False, repair: bool = False) -> int:
+    options = {"compare": compare, "repair": repair}
+    task = begin_run(change, rule, actor, "manual", dispatch,
+                     {k: True for k, wanted in options.items() if wanted})
+    change.audit(actor, "rule.start", rule.id, task=task, **options)
+    return task
+
+
+def _done(ref: str, task: int | None) -> ActionView:
+    return ActionView(rule=ref, ok=True, task=task, error=None)
+
+
+def _not_done(ref: str, error: HotspareError) -> ActionView:
+    return ActionView(rule=ref, ok=False, task=None, error=error.as_dict())
 
 
 def _point(change: Change, rule: Record, point: int | None, damaged: bool) -> int:
@@ -451,12 +491,16 @@ def _reschedule(change: Change, rule: Record, new: NewRule, task: Record | None)
     change.notify(SCHEDULE)
 
 
+_R, _M = schema.rule, schema.machine
+_FIND: Final = (
+    sa.select(_R, *OF_MACHINE).join(_M, _M.c.name == _R.c.machine)
+    .where(_R.c.deleted_at.is_(None), sa.or_(_R.c.id == sa.bindparam("ref"),
+                                             _R.c.name_key == sa.bindparam("key"))))
+
+
 def find(conn: Connection, ref: str) -> Record:
-    """A rule by its id or its name."""
-    t = schema.rule
-    row = conn.execute(sa.select(t).where(
-        t.c.deleted_at.is_(None), sa.or_(t.c.id == ref, t.c.name_key == name_key(ref)))
-    ).one_or_none()
+    """A rule by its id or its name, with :data:`OF_MACHINE`."""
+    row = conn.execute(_FIND, {"ref": ref, "key": name_key(ref)}).one_or_none()
     if row is None:
         raise GiveUp("rule.not-found", name=ref)
     return row
@@ -471,8 +515,7 @@ def allowed(change: Change, ref: str, operation: Operation) -> Record:
 
 def refuse(change: Change, rule: Record, operation: Operation) -> None:
     """Raise the reason why ``operation`` is not allowed now, if it is not."""
-    live = live_task(change.conn, rule=rule.id)
-    side = side_tasks(change.conn, rule.id)
+    live, side = tasks_of(change.conn, rule.id)
     code = refusal(operation, RuleState(rule.state), rule.points > 0, live.kind if live else None,
                    rule.failback, [x.kind for x in side])
     if code is not None:

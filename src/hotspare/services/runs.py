@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -15,10 +15,14 @@ from . import queue
 from .context import Actor, Change
 from .hub import SCHEDULE, rule_topic
 
+BATCH: Final = 50
+"""Runs begun in one transaction, which nobody else writes beside."""
+
 
 def begin_run(change: Change, rule: Record, actor: Actor, trigger: str,
               dispatch: bool = True, arguments: dict[str, Any] | None = None) -> int:
-    """Queue a run of a rule that is at rest, and set its next start. Returns the task.
+    """Queue a run of a rule that is at rest, and set its next start. Returns the task. ``rule``:
+    its row with :data:`.rule_state.OF_MACHINE`, not moved since.
 
     Without ``dispatch`` the caller does that, once for many (:func:`queue.begin`)."""
     values: dict[str, Any] = {"pause": None}
@@ -28,7 +32,7 @@ def begin_run(change: Change, rule: Record, actor: Actor, trigger: str,
         keeps_grid = trigger == "schedule" or schedule.at is not None
         values |= {"enabled": True, "next_run_at": next_run(
             schedule, rule.time_zone, change.now, _planned(rule) if keeps_grid else None)}
-    queue.move(change, rule.id, Event.START, **values)
+    queue.move(change, rule.id, Event.START, found=rule, **values)
     change.notify(SCHEDULE)
     return queue.enqueue(change, "replicate", actor, machine=rule.machine, rule=rule.id,
                          epoch=rule.epoch, trigger=trigger, dispatch_now=dispatch,

@@ -19,12 +19,12 @@ from .hub import SCHEDULE
 from .machines import Machines
 from .proofs import Proofs
 from .rpo import RpoWatch
-from .runs import begin_run, decode_ranges, put_off
+from .rule_state import OF_MACHINE
+from .runs import BATCH, begin_run, decode_ranges, put_off
 from .source_watch import SourceWatch
 
 _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 5.0   # also how often silent machines are looked for
-_BATCH: Final = 50              # runs begun in one transaction, which nobody else writes beside
 _RETRY_S: Final = 60.0
 _WATCH_EVERY_S: Final = 0.5     # at most
 _PAUSE_S: Final = 0.05          # between two looks: each begin and each end of a run wakes it
@@ -86,8 +86,8 @@ class Scheduler:
         return due
 
     def _next(self) -> float | None:
-        with self._context.read() as conn:
-            times = (conn.execute(_NEXT).scalar(), failback.next_commit(conn))
+        with self._context.look() as conn:
+            times = conn.execute(_NEXT).one()
         return min((at for at in times if at is not None), default=None)
 
 
@@ -95,13 +95,15 @@ _READY: Final = (
     schema.rule.c.deleted_at.is_(None), schema.rule.c.next_run_at.is_not(None),
     schema.rule.c.state == RuleState.IDLE.value,        # not invalid: its machine answers
     schema.rule.c.own_state == RuleState.IDLE.value, schema.rule.c.enabled)
-_NEXT: Final = sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY)
+_NEXT: Final = sa.select(
+    sa.select(sa.func.min(schema.rule.c.next_run_at)).where(*_READY).scalar_subquery(),
+    failback.NEXT_COMMIT.scalar_subquery())
 _DUE: Final = (
-    sa.select(schema.rule, schema.machine.c.time_zone.label("machine_zone"),
+    sa.select(schema.rule, *OF_MACHINE, schema.machine.c.time_zone.label("machine_zone"),
               schema.machine.c.bandwidth.label("machine_ranges"))
     .join(schema.machine, schema.machine.c.name == schema.rule.c.machine)
     .where(*_READY, schema.rule.c.next_run_at <= sa.bindparam("now"))
-    .order_by(schema.rule.c.next_run_at).limit(_BATCH))
+    .order_by(schema.rule.c.next_run_at).limit(BATCH))
 
 
 def _begin(change: Change) -> None:
