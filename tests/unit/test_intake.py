@@ -81,6 +81,27 @@ def test_what_waits_is_one_change(tmp_path: Path, database: str | None) -> None:
             assert len(here.services.tasks.get(ADMIN, task).steps) == 1
 
 
+def test_progress_of_several_tasks_at_once(tmp_path: Path, database: str | None) -> None:
+    """Of one machine, and of several whose reports are applied together."""
+    with yard(tmp_path, database) as here:
+        here.machine("m0")
+        two = here.start_all(here.rules(2, "s-m0", "t-m0", "m0"))
+        assert len(here.services.fleet._link("m0").synced().tasks) == 2
+        said = Report(calls=(), progress={str(t): Progress("transfer", t, 99) for t in two})
+        tasks = fleet(here)
+        reports = {name: report(task) for name, task in tasks.items()} | {"m0": said}
+        for name, first in reports.items():
+            here.services.fleet._link(name).reported(first)
+        here.now[0] += 11               # it is stored every ten seconds
+        assert here.services.fleet._link("m0").reported(said).refused == {}
+        at_once(here, {name: reports[name] for name in tasks})
+        with here.services.context.read() as conn:
+            stored = dict(conn.execute(sa.select(
+                schema.task.c.id, schema.task.c.progress)).tuples().all())
+        assert {t: stored[t]["done"] for t in two} == {t: t for t in two}
+        assert all(stored[task]["done"] == 7 for task in tasks.values())
+
+
 @pytest.mark.parametrize("bad", MACHINES)
 def test_what_is_refused_harms_no_other(tmp_path: Path, database: str | None, bad: str) -> None:
     with yard(tmp_path, database) as here:

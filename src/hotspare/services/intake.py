@@ -28,8 +28,9 @@ from .reports import Batch, Reports
 _log = logging.getLogger(__name__)
 
 _T = schema.task
+# not IN: SQLAlchemy cannot execute that for several rows at once
 _PROGRESS: Final = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"),
-                                       _T.c.state.in_(queue.BEGUN))
+                                       sa.or_(*(_T.c.state == state for state in queue.BEGUN)))
 
 
 @dataclass(slots=True)
