@@ -24,6 +24,15 @@ def protect(lab: Lab, directory: Path, machine: Machine, guest: Any = None,
     """A server with both platforms, and a rule from vSphere to the second host. ``guest``: the
     handle on what runs in the machine."""
     rig = Rig(lab, Server(directory).start(), guest)
+    try:
+        _protect(rig, lab, machine, settings)
+    except BaseException:
+        rig.server.stop()
+        raise
+    return rig
+
+
+def _protect(rig: Rig, lab: Lab, machine: Machine, settings: dict[str, object]) -> None:
     with rig.server.client() as client:
         access = machine.bed.access()
         client.add_platform("vcenter", access.uri, kind="vsphere", options=dict(access.options),
@@ -35,6 +44,3 @@ def protect(lab: Lab, directory: Path, machine: Machine, guest: Any = None,
             "name": rig.rule, "source": "vcenter", "vm": machine.vm.name, "target": "site-b",
             "storage": rig.storage, "networks": {"VM Network": "user"}, **settings})
         rig.rule_id = rule["id"]
-    return rig
-
-
