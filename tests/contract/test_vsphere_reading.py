@@ -169,6 +169,39 @@ def test_the_picker_says_why(machine: Machine, platform: VspherePlatform) -> Non
         platform.source.inspect("read-me")
 
 
+def test_only_what_has_changed_is_read_again(
+        vsphere_factory: Callable[..., Vsphere]) -> None:
+    bed = vsphere_factory(machines=300)
+    machines = [bed.create_vm(f"m{n}") for n in range(3)]
+    platform = VspherePlatform(bed.access())
+
+    def listed() -> tuple[dict[str, Any], int]:
+        bed.forget()
+        found = {v.ref: v for v in platform.inventory.vms()}
+        calls = bed.state()["calls"]
+        return found, (calls["RetrievePropertiesEx"]
+                       + calls.get("ContinueRetrievePropertiesEx", 0))
+
+    before, all_of_it = listed()
+    again, little = listed()
+    assert again == before and len(before) == 303
+    assert little < all_of_it, "no devices"
+    disk = next(disks_of(machines[0].vm.config.hardware.device))
+    disk.backing.diskMode = "independent_persistent"
+    wait(machines[0].vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[
+        device.VirtualDeviceSpec(operation="edit", device=disk)])))
+    machines[1].power_on()
+    gone = machines[2].uuid
+    wait(machines[2].vm.Destroy_Task())
+    after, _calls = listed()
+    assert after[machines[0].uuid].reason == "disk.independent"
+    assert after[machines[1].uuid].power == "running"
+    assert gone not in after
+    assert {r: v for r, v in after.items() if before[r] != v}.keys() == {
+        m.uuid for m in machines[:2]}
+    platform.close()
+
+
 def test_two_of_one_name(vsphere: Vsphere, platform: VspherePlatform) -> None:
     folder = vsphere.view(vim.Datacenter)[0].vmFolder.CreateFolder("other")
     machines = [vsphere.create_vm("twin"), vsphere.create_vm("twin-2")]
@@ -208,7 +241,7 @@ def test_places(vsphere: Vsphere, esxi: Vsphere, platform: VspherePlatform) -> N
 
 
 def test_many_machines_in_bounded_memory(vsphere_factory: Callable[..., Vsphere]) -> None:
-    """They come page by page: the list is never held here."""
+    """Their devices come page by page, and are not held."""
     bed = vsphere_factory(machines=600)
     platform = VspherePlatform(bed.access())
     bed.forget()
@@ -216,7 +249,7 @@ def test_many_machines_in_bounded_memory(vsphere_factory: Callable[..., Vsphere]
     found = platform.inventory.vms()
     first = next(found)
     assert first.protectable
-    assert bed.state()["calls"].get("ContinueRetrievePropertiesEx", 0) <= 1, "one page ahead"
+    assert bed.state()["calls"]["RetrievePropertiesEx"] == 2, "the list, and one page of devices"
     assert sum(1 for _ in found) == 599
     assert time.monotonic() - began < 20
     assert len(platform.inventory.powers()) == 600

@@ -129,13 +129,22 @@ class Connection:
             with contextlib.suppress(vmodl.MethodFault, *LOST):
                 view.Destroy()
 
+    def details(self, objs: Sequence[Any], paths: Sequence[str]
+                ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Properties of some objects of one kind, by their references; without those that are
+        gone."""
+        try:
+            yield from [(obj._moId, values) for obj, values in self._pages(_filter(objs, paths))]
+        except GiveUp as error:
+            if error.code != "vsphere.object-gone":
+                raise
+            if len(objs) > 1:       # the server answers for none, when one is gone
+                for obj in objs:
+                    yield from self.details([obj], paths)
+
     def read(self, obj: Any, *paths: str) -> dict[str, Any]:
         """Properties of one object in one call. Raises GiveUp ``vsphere.object-gone``."""
-        spec = vmodl.query.PropertyCollector.FilterSpec(
-            objectSet=[vmodl.query.PropertyCollector.ObjectSpec(obj=obj, skip=False)],
-            propSet=[vmodl.query.PropertyCollector.PropertySpec(
-                type=type(obj), pathSet=list(paths))])
-        found = [values for _, values in self._pages(spec)]
+        found = [values for _, values in self._pages(_filter([obj], paths))]
         if not found:
             raise GiveUp("vsphere.object-gone", reason=str(obj._moId))
         return found[0]
@@ -176,3 +185,10 @@ class Connection:
                 raise translate(info.error, **fields) from info.error
             time.sleep(pause)
             pause = min(1.0, pause * 1.3)
+
+
+def _filter(objs: Sequence[Any], paths: Sequence[str]) -> Any:
+    return vmodl.query.PropertyCollector.FilterSpec(
+        objectSet=[vmodl.query.PropertyCollector.ObjectSpec(obj=obj, skip=False) for obj in objs],
+        propSet=[vmodl.query.PropertyCollector.PropertySpec(
+            type=type(objs[0]), pathSet=list(paths))])

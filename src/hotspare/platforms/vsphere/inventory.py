@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyVmomi import vim
@@ -13,7 +14,7 @@ from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.machine import Power
 from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
 from . import nbdkit, privileges, vddk
-from .connection import Connection
+from .connection import PAGE, Connection
 from .machine_read import disks_of, power_named, refuse, size_of
 
 API_MIN = (6, 5)
@@ -21,8 +22,8 @@ API_MIN = (6, 5)
 
 CLOCK_S = 60.0
 
-_MACHINE = ("name", "runtime.powerState", "config.instanceUuid", "config.template",
-            "config.ftInfo", "config.keyId", "config.hardware.device")
+_MACHINE = ("name", "runtime.powerState", "config.instanceUuid", "config.changeVersion")
+_DETAILS = ("config.template", "config.ftInfo", "config.keyId", "config.hardware.device")
 _HOST = ("name", "parent", "datastore", "network", "runtime.connectionState",
          "runtime.inMaintenanceMode")
 
@@ -32,6 +33,7 @@ class VsphereInventory:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._known: dict[str, _Known] = {}     # by managed object reference
 
     def check(self) -> ConnectionReport:
         begun = time.monotonic()
@@ -114,8 +116,25 @@ class VsphereInventory:
     # --- machines --------------------------------------------------------------------------------
 
     def vms(self) -> Iterator[VmSummary]:
-        for obj, values in self._connection.collect(vim.VirtualMachine, _MACHINE):
-            yield _summary(obj, values)
+        """Devices, which are most of what there is to read, only of machines whose configuration
+        has changed since this connection read them last."""
+        found = list(self._connection.collect(vim.VirtualMachine, _MACHINE))
+        self._known = {obj._moId: known for obj, values in found
+                       if (known := self._known.get(obj._moId)) is not None
+                       and known.version == values.get("config.changeVersion")}
+        changed = [(obj, values) for obj, values in found if obj._moId not in self._known]
+        for obj, values in found:
+            if obj._moId in self._known:
+                yield _summary(obj, values, self._known[obj._moId])
+        for first in range(0, len(changed), PAGE):
+            batch = changed[first:first + PAGE]
+            details = dict(self._connection.details([obj for obj, _ in batch], _DETAILS))
+            for obj, values in batch:
+                if obj._moId in details:        # else it went since it was listed
+                    known = _Known.of(values, details[obj._moId])
+                    if known.version is not None:
+                        self._known[obj._moId] = known
+                    yield _summary(obj, values, known)
 
     def powers(self) -> Mapping[str, Power]:
         paths = ("config.instanceUuid", "runtime.powerState")
@@ -148,17 +167,34 @@ def _storage(summary: Any, host: str) -> Place:
                  fields={} if usable else {"storage": name})
 
 
-def _summary(obj: Any, values: Mapping[str, Any]) -> VmSummary:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a machine's configuration says; the rest is read each time."""
+
+    version: str | None             # None: it cannot be told whether it has changed
+    size: int
+    refusal: Refused | None
+
+    @staticmethod
+    def of(values: Mapping[str, Any], details: Mapping[str, Any]) -> _Known:
+        devices, refusal = details.get("config.hardware.device", ()), None
+        try:
+            refuse(str(values.get("name")), devices,
+                   template=bool(details.get("config.template")),
+                   fault_tolerant=details.get("config.ftInfo") is not None,
+                   encrypted=details.get("config.keyId") is not None)
+        except Refused as error:
+            refusal = error
+        return _Known(values.get("config.changeVersion") or None,
+                      sum(map(size_of, disks_of(devices))), refusal)
+
+
+def _summary(obj: Any, values: Mapping[str, Any], known: _Known) -> VmSummary:
     name, power = str(values.get("name", obj._moId)), power_named(values["runtime.powerState"])
     ref = values.get("config.instanceUuid")
     if ref is None:
         return VmSummary(obj._moId, name, power, 0, False, "vm.inaccessible", {"vm": name})
-    devices = values.get("config.hardware.device", ())
-    size = sum(map(size_of, disks_of(devices)))
-    try:
-        refuse(name, devices, template=bool(values.get("config.template")),
-               fault_tolerant=values.get("config.ftInfo") is not None,
-               encrypted=values.get("config.keyId") is not None)
-    except Refused as error:
-        return VmSummary(str(ref), name, power, size, False, error.code, error.as_dict()["fields"])
-    return VmSummary(str(ref), name, power, size)
+    if known.refusal is None:
+        return VmSummary(str(ref), name, power, known.size)
+    return VmSummary(str(ref), name, power, known.size, False, known.refusal.code,
+                     known.refusal.as_dict()["fields"] | {"vm": name})

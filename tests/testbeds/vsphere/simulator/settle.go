@@ -4,6 +4,7 @@ import (
 	"log"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
@@ -20,6 +21,9 @@ func (b *bed) settle() {
 		vm.Capability.ChangeTrackingSupported = types.NewBool(true)
 		b.number(vm)
 		tidyExtraConfig(vm)
+		if vm.Config.ChangeVersion == "" {
+			vm.Config.ChangeVersion = time.Now().UTC().Format(time.RFC3339Nano)
+		}
 		for _, d := range disksOf(vm) {
 			there[diskKey(vm, d.Key)] = true
 			b.settleDisk(vm, d)
@@ -30,6 +34,17 @@ func (b *bed) settle() {
 			t.forget()
 			delete(b.tracked, key)
 		}
+	}
+}
+
+// reconfigured: the simulator does not count the versions of a configuration.
+func (b *bed) reconfigured(call *simulator.Method) {
+	vm := machine(call.This)
+	if vm == nil {
+		vm = b.owner(call.This)
+	}
+	if vm != nil && strings.HasSuffix(call.Name, "_Task") {
+		vm.Config.ChangeVersion = time.Now().UTC().Format(time.RFC3339Nano)
 	}
 }
 

@@ -65,6 +65,7 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		b.answer(w, r, f, func() (interface{}, types.BaseMethodFault) {
 			b.Lock()
 			defer b.Unlock()
+			b.reconfigured(call)
 			return own(b, call.This, call.Body)
 		})
 		return
@@ -82,6 +83,9 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if reshaping[call.Name] {
+		b.Lock()
+		b.reconfigured(call)
+		b.Unlock()
 		b.settle()
 		b.fillClone(call)
 	}
