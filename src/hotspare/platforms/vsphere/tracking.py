@@ -29,10 +29,11 @@ def enable(connection: Connection, machine: Any) -> None:
 
 def token(name: str, config: Any) -> Token | None:
     """The base of a next run, of a snapshot's configuration; None where nothing is tracked.
-    ``disks``: change id, the disk's own uuid and its size in bytes, by disk id."""
-    disks = {disk_id(d): [d.backing.changeId, d.backing.uuid or "", size_of(d)]
-             for d in disks_of(config.hardware.device) if d.backing.changeId}
-    return {"snapshot": name, "disks": disks} if disks else None
+    ``disks``: change id (empty: not tracked), the disk's own uuid and its size in bytes, by disk
+    id."""
+    disks = {disk_id(d): [d.backing.changeId or "", d.backing.uuid or "", size_of(d)]
+             for d in disks_of(config.hardware.device)}
+    return {"snapshot": name, "disks": disks} if any(c for c, *_ in disks.values()) else None
 
 
 def changes(connection: Connection, machine: Any, snapshot: Any, device: Any,
@@ -45,7 +46,7 @@ def changes(connection: Connection, machine: Any, snapshot: Any, device: Any,
         return Unknown("tracking.disk-added")
     since, uuid, size = known
     now = device.backing.changeId or ""
-    if not now:
+    if not (now and since):
         return Unknown("tracking.not-on")
     if uuid != (device.backing.uuid or ""):
         return Unknown("tracking.disk-replaced")
