@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
 
@@ -18,6 +19,9 @@ def main() -> int:
         description="A simulator of vSphere, with two machines whose disks have content.")
     parser.add_argument("--esx", action="store_true", help="one ESXi host without a vCenter")
     arguments = parser.parse_args()
+    # a shell that runs this in the background has told it to ignore Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt), Vsphere(esx=arguments.esx) as vsphere:
             for name, firmware in (("web", "bios"), ("erp", "efi")):
