@@ -167,8 +167,10 @@ def test_addresses_that_are_refused(site: Server, lab: Lab) -> None:
     error = refused(site, "platform", "add", "bad", "qemu+tcp://host/system",
                     code="platform.address", exit=INPUT, says="qemu+ssh")
     assert "qemu+ssh" in error["message"] + error["remedy"]
-    refused(site, "platform", "add", "bad", "esx://host/", "--kind", "vsphere",
+    refused(site, "platform", "add", "bad", "hyperv://host/", "--kind", "hyperv",
             code="platform.kind", exit=UNSUPPORTED, says="libvirt")
+    refused(site, "platform", "add", "bad", "esx://host/", "--kind", "vsphere",
+            code="platform.address", exit=INPUT, says="https")
     refused(site, "platform", "add", "again", lab.a.uri, code="platform.exists", exit=STATE,
             says="site-a")
     refused(site, "platform", "show", "nowhere", code="platform.not-found", exit=MISSING)

@@ -167,7 +167,7 @@ def steps(here: Yard, call: Any) -> int:
     with here.services.context.change() as change:
         dbapi = change.conn.connection.dbapi_connection
         assert dbapi is not None
-        dbapi.set_progress_handler(count, 100)
+        dbapi.set_progress_handler(count, 10)
         try:
             call(change)
         finally:
@@ -198,7 +198,8 @@ def test_what_a_dispatch_costs_does_not_grow_with_the_queue(tmp_path: Path) -> N
         for line in lines:
             here.start_all(line[20:])
         assert len(here.tasks("queued")) > 9_900
-        assert cost() <= few * 1.3
+        many = cost()
+        assert many <= few * 1.3, (many, few)
 
         begun = [row.id for row in here.tasks()]
         assert len(begun) == 28                     # four at each of seven targets

@@ -52,8 +52,8 @@ TEXTS: dict[str, Text] = {
                           "Supported: {known}.", UNSUPPORTED),
     "platform.address": Text(
         "The address of the platform is not right: {why}.",
-        "Use for example qemu+ssh://user@host/system with --option keyfile=/path, or "
-        "qemu:///system.", INPUT),
+        "Use for example qemu+ssh://user@host/system with --option keyfile=/path, "
+        "qemu:///system, or https://vcenter.example with --user.", INPUT),
     "platform.exists": Text(
         "The platform is registered already, as {name}.",
         "To change its address or options: hotspare platform edit {name}", STATE),

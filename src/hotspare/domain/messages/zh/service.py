@@ -40,9 +40,10 @@ TEXTS: dict[str, Text] = {
     "platform.kind": Text("不支持 {kind} 类平台。", "支持：{known}。"),
     "platform.address": Text(
         "平台的地址不正确：{why}。",
-        "例如：qemu+ssh://user@host/system 加 --option keyfile=/path，或 qemu:///system。"),
+        "例如：qemu+ssh://user@host/system 加 --option keyfile=/path，qemu:///system，"
+        "或 https://vcenter.example 加 --user。"),
     "platform.exists": Text(
-        "该平台已注册，名称为 {name}。", "如需更改地址或选项，请删除后重新添加。"),
+        "该平台已注册，名称为 {name}。", "如需更改地址或选项：hotspare platform edit {name}"),
     "platform.not-found": Text("没有平台 {name}。", "请运行：hotspare platform list"),
     "platform.in-use": Text("平台 {name} 正被规则使用：{rules}。", "请先删除这些规则。"),
     "platform.task-running": Text("该平台有任务正在进行。", "请等待其结束。"),
