@@ -62,10 +62,12 @@ def _identity(platform: Any) -> sa.ColumnElement[str]:
 
 # --- lanes ---------------------------------------------------------------------------------------
 
-_HOSTS = (sa.select(_identity(_SOURCE).label("source"), _identity(_TARGET).label("target"))
-          .select_from(_R).join(_SOURCE, _SOURCE.c.id == _R.c.source)
-          .join(_TARGET, _TARGET.c.id == _R.c.target)
-          .where(_R.c.id == sa.bindparam("rule")))
+HOSTS_OF_RULE: Final = (
+    ("source_host", sa.select(_identity(_SOURCE)).join(_R, _R.c.source == _SOURCE.c.id)
+     .where(_R.c.id == sa.bindparam("b_rule")).scalar_subquery()),
+    ("target_host", sa.select(_identity(_TARGET)).join(_R, _R.c.target == _TARGET.c.id)
+     .where(_R.c.id == sa.bindparam("b_rule")).scalar_subquery()))
+"""Columns of a new task that :func:`.insert_new` works out: identities of the rule's hosts."""
 _THE_LANE = sa.and_(_L.c.machine == sa.bindparam("b_machine"),
                     _L.c.source_host == sa.bindparam("b_source"),
                     _L.c.target_host == sa.bindparam("b_target"))
@@ -76,12 +78,6 @@ _CLOSE_LANE = sa.delete(_L).where(_THE_LANE, ~sa.exists().where(
 _TURN = (sa.update(_L).where(_L.c.machine == sa.bindparam("b_machine"),
                              _L.c.source_host == sa.bindparam("b_source"))
          .values(served=_LAST + 1).returning(_L.c.served))
-
-
-def hosts_of(conn: Connection, rule: str) -> tuple[str, str]:
-    """Identities of the rule's source and target host."""
-    row = conn.execute(_HOSTS, {"rule": rule}).one()
-    return row.source, row.target
 
 
 def open_lane(change: Change, machine: str, source: str, target: str) -> None:

@@ -19,8 +19,8 @@ from .context import Actor, Change
 from .dispatcher import (
     BEGUN,
     COUNTED,
+    HOSTS_OF_RULE,
     dispatch,
-    hosts_of,
     is_begun,
     is_queued,
     open_lane,
@@ -49,17 +49,19 @@ def enqueue(change: Change, kind: TaskKind, actor: Actor, *, machine: str,
     with :func:`begin`, once. Raises Refused ``rule.busy`` or ``platform.task-running`` when one
     is live: the database says so, whoever asked first has it."""
     counted = rule is not None and kind in COUNTED
-    source, target = hosts_of(change.conn, str(rule)) if counted else ("", "")
-    task: int | None = change.conn.execute(
-        insert_new(change.conn.dialect.name, _T, returning="id"), {
+    queued = change.conn.execute(
+        insert_new(change.conn.dialect.name, _T, HOSTS_OF_RULE if counted else (),
+                   ("id", "source_host", "target_host")), {
             "kind": kind, "rule": rule, "platform": platform, "machine": machine, "epoch": epoch,
             "priority": PRIORITY[kind], "state": "queued", "stop": False, "point": point,
             "arguments": arguments or {}, "figures": {}, "trigger": trigger,
-            "requested_by": actor.name, "source_host": source, "target_host": target,
-            "created_at": change.now}).scalar()
-    if task is None:
+            "requested_by": actor.name, "created_at": change.now,
+            **({"b_rule": rule} if counted else {"source_host": "", "target_host": ""})
+        }).one_or_none()
+    if queued is None:
         raise Refused("rule.busy" if rule else "platform.task-running", kind=kind)
-    open_lane(change, machine, source, target)
+    task = int(queued.id)
+    open_lane(change, machine, queued.source_host, queued.target_host)
     change.notify(task_topic(task))
     if dispatch_now:
         begin(change, {task: str(rule)} if counted and kind not in SIDE else {})

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 
 @cache
-def insert_new(dialect: str, table: sa.Table, values: tuple[tuple[str, sa.ColumnElement[int]], ...]
-               = (), returning: str | None = None) -> sa.Executable:
+def insert_new(dialect: str, table: sa.Table, values: tuple[tuple[str, sa.ColumnElement[Any]], ...]
+               = (), returning: tuple[str, ...] = ()) -> sa.Executable:
     """Nothing happens when a unique index has such a row: then nothing is returned. ``values``
     are columns that the statement works out itself."""
     row = _insert(dialect, table).values(dict(values)).on_conflict_do_nothing()
-    return row if returning is None else row.returning(table.c[returning])
+    return row.returning(*(table.c[name] for name in returning)) if returning else row
 
 
 @cache
