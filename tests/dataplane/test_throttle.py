@@ -66,14 +66,20 @@ def test_rate_meter() -> None:
 
 
 def test_ten_mebibytes_a_second(servers: Servers, tmp_path: Path) -> None:
+    """Never more than the limit; less only while something else keeps the machine from working,
+    which must not be so three times."""
     size = 40 * MIB
     raw = sparse_file(tmp_path / "src", size, {0: noise(size)})
     source = servers.nbdkit("-r", "file", str(raw))
     sink = servers.nbdkit("memory", "40M")
-    job = make_job(make_plan(tmp_path, source.export, size), source.export, sink.export,
-                   throttles=[Throttle(10 * MIB), Throttle(None)])
-    result = copy_disk(job, Control())
-    assert result.bytes_read / result.seconds == pytest.approx(10 * MIB, rel=0.05)
+    rates: list[float] = []
+    while len(rates) < 3 and (not rates or rates[-1] < 9.5 * MIB):
+        job = make_job(make_plan(tmp_path, source.export, size), source.export, sink.export,
+                       throttles=[Throttle(10 * MIB), Throttle(None)])
+        result = copy_disk(job, Control())
+        rates.append(result.bytes_read / result.seconds)
+        assert rates[-1] <= 10.5 * MIB, rates
+    assert rates[-1] >= 9.5 * MIB, rates
 
 
 def test_pause_and_change_at_runtime(servers: Servers, tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def begin_bulk(change: Change, rule: Record, actor: Actor, arguments: dict[str, 
     source and target are of different kinds, ``failback.place-stands`` for another ``place`` than
     it began with, and the faults of the place."""
     p = schema.platform
-    kinds = dict(change.conn.execute(sa.select(p.c.id, p.c.kind).where(
-        p.c.id.in_((rule.source, rule.target)))).tuples().all())
+    kinds = {row.id: row.kind for row in change.conn.execute(sa.select(p.c.id, p.c.kind).where(
+        p.c.id.in_((rule.source, rule.target))))}
     if kinds[rule.source] != kinds[rule.target]:
         raise Refused("failback.other-kind", name=rule.name, source=kinds[rule.source],
                       target=kinds[rule.target])
