@@ -17,7 +17,7 @@ from hotspare.domain.errors import (
     Retry,
     SealMissing,
 )
-from hotspare.platforms.libvirt import lineage_store
+from hotspare.platforms import lineage_store
 from testbeds.kvm import Lab, SessionHost
 
 from .target_libvirt_rig import LibvirtTargetRig

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hotspare.domain.errors import ForeignChange, GiveUp
 from hotspare.domain.lineage import Blob, DiskPoint, Lineage, Manifest
 from hotspare.domain.machine import DiskSpec, NicSpec, VmDescription
-from hotspare.platforms.libvirt import lineage_store as store
+from hotspare.platforms import lineage_store as store
 from hotspare.platforms.libvirt import names
 from hotspare.platforms.port import Intent
 

@@ -12,8 +12,9 @@ from blake3 import blake3
 
 from ...domain.errors import Fenced, ForeignChange, GiveUp
 from ...domain.lineage import Blob, Lineage, Manifest
+from .. import lineage_store
 from ..port import ReplicaRef
-from . import lineage_store, names, xmlsafe
+from . import names, xmlsafe
 from .connection import Connection, mapped
 from .device import Device
 from .receiver import Medium, Receiver

@@ -12,6 +12,7 @@ from ...domain.errors import ForeignChange, GiveUp, HotspareError, Refused
 from ...domain.lineage import Lineage
 from ...domain.machine import DiskSpec, VmDescription
 from ...faultpoints import fault_point
+from .. import lineage_store
 from ..port import (
     Export,
     Intent,
@@ -22,7 +23,7 @@ from ..port import (
     Session,
     TargetCapabilities,
 )
-from . import host_facts, lineage_store, names, retire, session, started
+from . import host_facts, names, retire, session, started
 from .adapt import adapted
 from .connection import Connection
 from .domain_write import checked_vm

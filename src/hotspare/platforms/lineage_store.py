@@ -26,9 +26,9 @@ from typing import Literal
 
 from blake3 import blake3
 
-from ...domain.codec import decode, encode
-from ...domain.errors import ForeignChange, GiveUp
-from ...domain.lineage import Lineage
+from ..domain.codec import decode, encode
+from ..domain.errors import ForeignChange, GiveUp
+from ..domain.lineage import Lineage
 
 SLOT_BYTES = 4 * 1024 * 1024
 """100 points with 3 disks and whole VM models take some 60 KiB; the volume is sparse."""
