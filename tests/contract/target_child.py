@@ -14,15 +14,17 @@ import nbd
 
 from hotspare.domain.codec import decode
 from hotspare.domain.lineage import Manifest
-from hotspare.platforms.libvirt.platform import LibvirtPlatform
+from hotspare.platforms.libvirt import platform as libvirt
 from hotspare.platforms.port import Intent, PlatformAccess, ReplicaRef, StartSpec
+from hotspare.platforms.vsphere import platform as vsphere
 
 from .target_rig import KEY
 
 
 def main(order: dict[str, Any]) -> None:
-    platform = LibvirtPlatform(PlatformAccess("child", "libvirt", order["uri"],
-                                              {"socket_dir": order["socket_dir"]}))
+    kind, uri, options, secret = order["access"]
+    connect = vsphere.connect if kind == "vsphere" else libvirt.connect
+    platform = connect(PlatformAccess("child", kind, uri, options, secret))
     target = platform.target(KEY)
     ref = ReplicaRef(order["rule"], order["storage"])
     intent = Intent(order["rule"], order["epoch"], order["task"])

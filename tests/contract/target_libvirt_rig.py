@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class LibvirtTargetRig:
 
     def vm(self, name: str, disks: int, **options: Any) -> VmDescription:
         return some_vm(f"{name}-{os.urandom(2).hex()}", disks, **options)
+
+    def refused(self, good: VmDescription) -> dict[str, VmDescription]:
+        return {
+            "target.machine": replace(good, machine="pc-i440fx-99.9"),
+            "target.arch": replace(good, arch="s390x"),
+            "target.cpu": replace(good, cpu=replace(good.cpu, mode="custom", model="M68000")),
+            "vm.invalid": replace(good, machine="q35'/><!--")}
 
     def left(self, rule: str) -> set[str]:
         self.settle(rule)

@@ -45,6 +45,10 @@ class TargetRig(Protocol):
         """A machine that the target can run."""
         ...
 
+    def refused(self, good: VmDescription) -> dict[str, VmDescription]:
+        """Machines that it cannot run, by the code of the reason, beside those that none can."""
+        ...
+
     def left(self, rule: str) -> set[str]:
         """Everything at the target that carries a rule."""
         ...

@@ -8,11 +8,12 @@ import pytest
 
 from testbeds.kvm import Lab, SessionHost
 
+from .standby_suite import StandbySuite
 from .target_libvirt_rig import LibvirtTargetRig
 from .target_suite import TargetSuite
 
 
-class TestLibvirtTarget(TargetSuite):
+class TestLibvirtTarget(TargetSuite, StandbySuite):
     @pytest.fixture
     def rig(self, lab: Lab, host_b: SessionHost, tmp_path: Path) -> LibvirtTargetRig:
         return LibvirtTargetRig(lab, host_b, tmp_path)

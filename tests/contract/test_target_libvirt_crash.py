@@ -46,8 +46,10 @@ def rig(lab: Lab, host_b: SessionHost, tmp_path: Path) -> LibvirtTargetRig:
 
 def child(rig: LibvirtTargetRig, model: Model, fault: str, **order: Any) -> None:
     """Run a child that is killed at ``fault``."""
-    order = {"uri": rig.host.uri, "socket_dir": str(rig.host.socket_dir), "rule": model.rule,
-             "storage": rig.storage, "epoch": model.epoch, "task": model.task, **order}
+    access = rig.access
+    order = {"access": [access.kind, access.uri, dict(access.options), access.secret],
+             "rule": model.rule, "storage": rig.storage, "epoch": model.epoch,
+             "task": model.task, **order}
     tests = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-m", "contract.target_child", json.dumps(order)],
                           env={**os.environ, "HOTSPARE_FAULT": f"{fault}:kill",

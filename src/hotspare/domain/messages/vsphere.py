@@ -83,6 +83,31 @@ TEXTS: dict[str, Text] = {
     "vsphere.no-transport": Text(
         "No transport can reach {file}: {reasons}.",
         "See docs/user/vsphere.md for what each of them needs.", exit=8),
+    # --- replicas ---
+    "folder.failed": Text(
+        "The server did not take or give the file {file}: {reason}.",
+        "See the server's own log, and that the login may work with the files of the datastore."),
+    "point.snapshot-gone": Text(
+        "The snapshot {snapshot}, which restore point {number} is, was deleted, or its disks were "
+        "taken out.",
+        "Find out who did that. The other restore points are not touched by it."),
+    "replica.foreign": Text(
+        "The machine {machine} has the id of the replica of rule {rule}, but not its mark.",
+        "Find out who changed its configuration (hotspare.rule)."),
+    "replica.machine-gone": Text(
+        "The replica of rule {rule} has files on {storage}, but its machine is gone from the "
+        "inventory.",
+        "Register the machine again; or, if it is lost, remove the directory hotspare-{rule} there "
+        "and start anew."),
+    "replica.runs": Text(
+        "The replica of rule {rule} was switched on, not by Hotspare ({machine}).",
+        "If somebody works with it, leave it alone. Else switch it off and run the task again: it "
+        "says what was written to it."),
+    "target.host": Text(
+        "The host {host} is not there, not connected, or does not reach {storage}.",
+        "Choose another host or another storage.", exit=4),
+    "target.too-many-disks": Text(
+        "There is no place left for the disk {disk} at the target's {bus} controllers.", exit=8),
     # --- instants ---
     "quiesce.no-tools": Text(
         "VMware Tools do not run in the machine, so its file systems were not quiesced.",

@@ -108,6 +108,11 @@ class Connection:
         return self.thumbprint or thumbprint_of(self.certificate)
 
     @property
+    def cookie(self) -> str:
+        """The session's, for requests over HTTPS beside it."""
+        return str(self.content.rootFolder._stub.cookie).split(";")[0]
+
+    @property
     def is_vcenter(self) -> bool:
         return bool(self.content.about.apiType == "VirtualCenter")
 

@@ -32,7 +32,8 @@ class Folder:
 
     def serve(self, disk: DiskFile, prefix: str) -> AbstractContextManager[nbdkit.Nbdkit]:
         connection = disk.connection
-        url = file_url(connection, disk.machine, disk.file.removesuffix(".vmdk") + "-flat.vmdk")
+        url = file_url(connection, datacenter_path(connection, disk.machine),
+                       disk.file.removesuffix(".vmdk") + "-flat.vmdk")
         # the one certificate that was shown and is known, as its own authority
         return nbdkit.served(
             prefix, "curl", {"url": url, "user": connection.user, "timeout": "120"},
@@ -40,10 +41,10 @@ class Folder:
             files={"cainfo": ssl.DER_cert_to_PEM_cert(connection.certificate)})
 
 
-def file_url(connection: Connection, machine: object, file: str) -> str:
-    """Where ``/folder`` offers a file "[datastore] path" of a machine's datacenter."""
+def file_url(connection: Connection, datacenter: str, file: str) -> str:
+    """Where ``/folder`` offers a file "[datastore] path" of a datacenter, by its path."""
     store, _, path = file.removeprefix("[").partition("] ")
-    place = {"dsName": store, "dcPath": datacenter_path(connection, machine)}
+    place = {"dsName": store, "dcPath": datacenter}
     host = f"[{connection.host}]" if ":" in connection.host else connection.host
     return f"https://{host}:{connection.port}/folder/{quote(path)}?{urlencode(place)}"
 

@@ -16,6 +16,7 @@ from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
 from . import nbdkit, privileges, vddk
 from .connection import PAGE, Connection
 from .machine_read import disks_of, power_named, refuse, size_of
+from .replica import UUID_BEGIN, rules_on
 
 API_MIN = (6, 5)
 """The oldest that VDDK 7 reads."""
@@ -118,7 +119,8 @@ class VsphereInventory:
     def vms(self) -> Iterator[VmSummary]:
         """Devices, which are most of what there is to read, only of machines whose configuration
         has changed since this connection read them last."""
-        found = list(self._connection.collect(vim.VirtualMachine, _MACHINE))
+        found = [(obj, values) for obj, values in self._connection.collect(
+            vim.VirtualMachine, _MACHINE) if not is_ours(values)]
         self._known = {obj._moId: known for obj, values in found
                        if (known := self._known.get(obj._moId)) is not None
                        and known.version == values.get("config.changeVersion")}
@@ -140,10 +142,19 @@ class VsphereInventory:
         paths = ("config.instanceUuid", "runtime.powerState")
         return {str(values[paths[0]]): power_named(values[paths[1]])
                 for _, values in self._connection.collect(vim.VirtualMachine, paths)
-                if values.get(paths[0])}
+                if values.get(paths[0]) and not is_ours(values)}
 
     def replicas(self) -> Iterator[ReplicaRef]:
-        return iter(())
+        for _, values in self._connection.collect(vim.Datastore, ["name", "summary"]):
+            name = str(values["name"])
+            if _storage(values["summary"], "").usable:
+                for rule in rules_on(self._connection, name):
+                    yield ReplicaRef(rule, name)
+
+
+def is_ours(values: Mapping[str, Any]) -> bool:
+    """Whether a machine is a replica of ours, not one to protect."""
+    return str(values.get("config.instanceUuid") or "").startswith(UUID_BEGIN)
 
 
 def _failed(name: str, error: HotspareError) -> Check:

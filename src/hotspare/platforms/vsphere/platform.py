@@ -18,10 +18,12 @@ from ..port import (
 from .connection import Connection
 from .inventory import VsphereInventory
 from .source import VsphereSource
+from .target import VsphereTarget
 
 
 class VspherePlatform:
-    """Implements :class:`~hotspare.platforms.port.Platform`; as a source only, so far."""
+    """Implements :class:`~hotspare.platforms.port.Platform`. The services offer it as a
+    source only, as long as the roles of a running replica are missing."""
 
     def __init__(self, access: PlatformAccess) -> None:
         self.connection = Connection(access)
@@ -37,7 +39,7 @@ class VspherePlatform:
         return self._source
 
     def target(self, key: bytes) -> Target:
-        self._refuse()
+        return VsphereTarget(self.connection, key)
 
     def standby(self, key: bytes) -> Standby:
         self._refuse()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,12 +44,20 @@ def own(connection: Connection, machine: Any, rule: str) -> list[Snapshot]:
     return sorted(found, key=lambda s: s.intent.age)
 
 
-def _named(trees: Any, rule: str) -> Iterator[Snapshot]:
+def of_points(connection: Connection, machine: Any, rule: str) -> list[Snapshot]:
+    """Those that are a replica's restore points, published or not."""
+    tree = connection.read(machine, "snapshot").get("snapshot")
+    return list(_named(tree.rootSnapshotList if tree is not None else (), rule, points=True))
+
+
+def _named(trees: Any, rule: str, points: bool = False) -> Iterator[Snapshot]:
     for tree in trees:
         intent = Intent.of_name(tree.name)
-        if intent is not None and intent.rule == rule and str(intent) == tree.name:
+        if intent is not None and intent.rule == rule and (
+                re.fullmatch(r"\.p\d+", tree.name.removeprefix(str(intent)))
+                if points else str(intent) == tree.name):
             yield Snapshot(tree.snapshot, tree.name, intent, _facts(tree.description))
-        yield from _named(tree.childSnapshotList, rule)
+        yield from _named(tree.childSnapshotList, rule, points)
 
 
 def _facts(description: str) -> Mapping[str, Any]:
@@ -63,9 +72,15 @@ def create(connection: Connection, machine: Any, intent: Intent, quiesce: bool,
            facts: Mapping[str, Any]) -> Snapshot:
     """Without memory. Raises GiveUp ``snapshot.failed``, also where quiescing failed,
     ``snapshot.too-many``, OutOfSpace, Retry ``source.busy``."""
+    return create_named(connection, machine, str(intent), intent, facts, quiesce)
+
+
+def create_named(connection: Connection, machine: Any, name: str, intent: Intent,
+                 facts: Mapping[str, Any], quiesce: bool = False) -> Snapshot:
+    """As :func:`create`."""
     with connection.calls(vm=machine._moId):
-        task = machine.CreateSnapshot_Task(str(intent), json.dumps(facts), False, quiesce)
-    return Snapshot(connection.wait(task, vm=machine._moId), str(intent), intent, facts)
+        task = machine.CreateSnapshot_Task(name, json.dumps(facts), False, quiesce)
+    return Snapshot(connection.wait(task, vm=machine._moId), name, intent, facts)
 
 
 def remove(connection: Connection, machine: Any, snapshot: Snapshot) -> None:

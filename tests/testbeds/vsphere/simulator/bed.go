@@ -69,9 +69,17 @@ func (b *bed) folder(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 	case inUse(r.URL.Path):
 		w.WriteHeader(http.StatusInternalServerError)
+	case r.Method == http.MethodPut && b.isFull(r.URL.Query().Get("dsName")):
+		w.WriteHeader(http.StatusInsufficientStorage)
 	default:
 		b.stock.ServeHTTP(w, r)
 	}
+}
+
+func (b *bed) isFull(datastore string) bool {
+	b.Lock()
+	defer b.Unlock()
+	return b.full[datastore]
 }
 
 func inUse(file string) bool {

@@ -292,15 +292,14 @@ func (b *bed) remove(vm *simulator.VirtualMachine, ref types.ManagedObjectRefere
 		case current:
 			for _, d := range disksOf(vm) {
 				if d.Key == key {
-					takeOver(vm, d, held.file)
+					b.takeOver(vm, d, held.file, parentIn(ref.Value, key))
 				}
 			}
 		default:
 			next := t.ChildSnapshotList[0].Snapshot
-			s := simulator.Map.Get(next).(*simulator.VirtualMachineSnapshot)
-			for _, device := range s.Config.Hardware.Device {
-				if d, ok := device.(*types.VirtualDisk); ok && d.Key == key && backing(d) != nil {
-					takeOver(vm, d, held.file)
+			for _, d := range disksIn(next.Value) {
+				if d.Key == key {
+					b.takeOver(vm, d, held.file, parentIn(ref.Value, key))
 					its := b.snapshots[next.Value].disks[key]
 					its.file = held.file
 					b.snapshots[next.Value].disks[key] = its
@@ -326,15 +325,57 @@ func (b *bed) remove(vm *simulator.VirtualMachine, ref types.ManagedObjectRefere
 		{Name: "config.hardware.device", Val: vm.Config.Hardware.Device}})
 }
 
-// takeOver: the disk's content is at file from now on, without a parent.
-func takeOver(vm *simulator.VirtualMachine, d *types.VirtualDisk, file string) {
+// takeOver: the disk's content is at file from now on, above what that stood on; what stands on the
+// disk stands on file.
+func (b *bed) takeOver(vm *simulator.VirtualMachine, d *types.VirtualDisk, file string,
+	below *types.VirtualDiskFlatVer2BackingInfo) {
 	back := *backing(d)
-	from, _ := content(vm, back.FileName)
+	old := back.FileName
+	from, _ := content(vm, old)
 	to, _ := content(vm, file)
 	_ = os.Rename(from, to)
-	erase(vm, back.FileName)
-	back.FileName, back.Parent = file, nil
+	erase(vm, old)
+	back.FileName, back.Parent = file, below
 	d.Backing = &back
+	all := disksOf(vm)
+	for ref, record := range b.snapshots {
+		if record.vm == vm.Self.Value {
+			all = append(all, disksIn(ref)...)
+		}
+	}
+	for _, other := range all {
+		if above := backing(other); above.Parent != nil && above.Parent.FileName == old {
+			moved, parent := *above, *above.Parent
+			parent.FileName = file
+			moved.Parent = &parent
+			other.Backing = &moved
+		}
+	}
+}
+
+// disksIn are the disks that a snapshot holds.
+func disksIn(snapshot string) (found []*types.VirtualDisk) {
+	s, ok := simulator.Map.Get(types.ManagedObjectReference{
+		Type: "VirtualMachineSnapshot", Value: snapshot}).(*simulator.VirtualMachineSnapshot)
+	if !ok {
+		return nil
+	}
+	for _, device := range s.Config.Hardware.Device {
+		if d, ok := device.(*types.VirtualDisk); ok && backing(d) != nil {
+			found = append(found, d)
+		}
+	}
+	return
+}
+
+// parentIn is what a snapshot's disk stands on.
+func parentIn(snapshot string, key int32) *types.VirtualDiskFlatVer2BackingInfo {
+	for _, d := range disksIn(snapshot) {
+		if d.Key == key {
+			return backing(d).Parent
+		}
+	}
+	return nil
 }
 
 func (b *bed) owner(snapshot types.ManagedObjectReference) *simulator.VirtualMachine {

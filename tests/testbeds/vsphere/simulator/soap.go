@@ -23,6 +23,9 @@ var ours = map[string]method{
 	"AuthorizationManager.HasPrivilegeOnEntities":     (*bed).hasPrivilegeOnEntities,
 	"AuthorizationManager.HasUserPrivilegeOnEntities": (*bed).hasUserPrivilegeOnEntities,
 	"FileManager.DeleteDatastoreFile_Task":            (*bed).deleteDatastoreFile,
+	"FileManager.MoveDatastoreFile_Task":              (*bed).moveDatastoreFile,
+	"VirtualDiskManager.CopyVirtualDisk_Task":         (*bed).copyVirtualDisk,
+	"VirtualDiskManager.ExtendVirtualDisk_Task":       (*bed).extendVirtualDisk,
 	"PropertyCollector.ContinueRetrievePropertiesEx":  (*bed).continueRetrieve,
 	"VirtualMachine.CreateSnapshot_Task":              (*bed).createSnapshot,
 	"VirtualMachine.CreateSnapshotEx_Task":            (*bed).createSnapshotEx,
@@ -124,6 +127,9 @@ func (b *bed) fail(w http.ResponseWriter, r *http.Request, call *simulator.Metho
 		b.Lock()
 		if vm := b.owner(this); vm != nil { // a task is a machine's, not a snapshot's
 			this = vm.Self
+		} else if this.Type == "FileManager" || this.Type == "HostDatastoreBrowser" ||
+			this.Type == "VirtualDiskManager" {
+			this = simulator.Map.Any("Datastore").Reference()
 		}
 		b.Unlock()
 		name := strings.TrimSuffix(call.Name, "_Task")

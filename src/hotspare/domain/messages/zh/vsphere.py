@@ -49,6 +49,25 @@ TEXTS: dict[str, Text] = {
         "请在虚机关机时将其磁盘模式设为从属。"),
     "disk.multi-writer": Text(
         "磁盘 {disk} 由多台虚机共享（多写入者），没有一致的时间点。", "请不要共享它。"),
+    "folder.failed": Text(
+        "服务器没有接受或给出文件 {file}：{reason}。",
+        "请查看服务器自己的日志，并确认该登录可以操作此数据存储上的文件。"),
+    "point.snapshot-gone": Text(
+        "还原点 {number} 所在的快照 {snapshot} 已被删除，或其磁盘已被移除。",
+        "请查明是谁所为。其他还原点不受影响。"),
+    "replica.foreign": Text(
+        "虚拟机 {machine} 的标识与规则 {rule} 的副本机相同，但没有其标记。",
+        "请查明是谁更改了它的配置（hotspare.rule）。"),
+    "replica.machine-gone": Text(
+        "规则 {rule} 的副本在 {storage} 上有文件，但其虚拟机已不在清单中。",
+        "请重新注册该虚拟机；如果它已丢失，请删除那里的目录 hotspare-{rule} 并重新开始。"),
+    "replica.runs": Text(
+        "规则 {rule} 的副本机被开机，但不是由 Hotspare 所为（{machine}）。",
+        "如果有人正在使用它，请勿改动。否则请将其关机并再次运行任务：它会说明写入了什么。"),
+    "target.host": Text(
+        "主机 {host} 不存在、未连接，或无法访问 {storage}。", "请选择其他主机或其他存储。"),
+    "target.too-many-disks": Text(
+        "目标的 {bus} 控制器上没有磁盘 {disk} 的位置。"),
     "folder.read-only": Text("传输方式 folder 只能读取。"),
     "folder.runs": Text("传输方式 folder 不能读取正在运行的虚机。"),
     "folder.snapshots": Text("传输方式 folder 不能读取位于快照之上的磁盘。"),

@@ -1,0 +1,297 @@
+"""The target on vSphere, when things go wrong: others' hands, two at once, kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nbd
+import pytest
+
+import hotspare
+from hotspare.domain.codec import encode
+from hotspare.domain.errors import (
+    Fenced,
+    ForeignChange,
+    HotspareError,
+    OutOfSpace,
+    SealMissing,
+)
+from hotspare.domain.lineage import DiskPoint, Manifest
+from hotspare.platforms.port import Target
+from hotspare.platforms.vsphere.replica import Replica
+from testbeds.vsphere.bed import Machine, Vsphere, wait
+
+from .target_rig import BLOCK, KEY, Model, content_of
+from .target_suite import ignore
+from .target_vsphere_rig import VsphereTargetRig
+
+PUBLISH = ("point.at-head", "point.shaped", "point.before-digests", "point.after-digests",
+           "point.after-snapshot", "point.after-lineage")
+MERGE = ("merge.after-mark", "merge.after-remove", "merge.after-lineage")
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Vsphere]:
+    with Vsphere() as bed:
+        yield bed
+
+
+@pytest.fixture
+def rig(bed: Vsphere, tmp_path: Path) -> Iterator[VsphereTargetRig]:
+    yield VsphereTargetRig(bed, tmp_path)
+    bed.calm()
+
+
+def prepared(rig: VsphereTargetRig, target: Target, points: int = 2,
+             disks: int = 2) -> tuple[Model, Machine]:
+    model = Model(rig, rig.vm("fault", disks))
+    model.ensure(target)
+    for _ in range(points):
+        model.cycle(target)
+    machine = rig.machine(model.rule)
+    assert machine is not None
+    return model, machine
+
+
+def begun(target: Target, model: Model, base: int, sealed: bool = True) -> None:
+    """A run that finds the base as it was."""
+    intent = model.intent()
+    session = target.begin(model.ref, model.vm.disks, base, intent, sealed)
+    for ident, export in session.disks.items():
+        assert content_of(export) == model.points[base][ident]
+    model.change(session)
+    model.publish(session, intent)
+
+
+def test_it_is_a_machine_that_nobody_protects(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        model, machine = prepared(rig, platform.target(KEY), 1)
+        assert machine.vm.name == model.spec.name and machine.vm.config.uuid == model.vm.uuid
+        card = next(d for d in machine.vm.config.hardware.device if hasattr(d, "macAddress"))
+        assert card.macAddress == "00:50:56:00:00:01" and not card.connectable.startConnected
+        assert machine.uuid not in {v.ref for v in platform.inventory.vms()}
+        assert machine.uuid not in platform.inventory.powers()
+
+
+def test_switched_on_and_written_by_hand(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target)
+        machine.power_on()
+        for call in (lambda: target.begin(model.ref, model.vm.disks, 2, model.intent()),
+                     lambda: target.seal(model.ref, 2),
+                     lambda: target.remove_replica(model.ref)):
+            with pytest.raises(ForeignChange) as caught:
+                call()
+            assert caught.value.code == "replica.runs"
+        machine.power_off()
+        machine.write(1, 3 * BLOCK, b"somebody's work" * 100)
+        with pytest.raises(ForeignChange) as changed:
+            target.begin(model.ref, model.vm.disks, 2, model.intent())
+        assert changed.value.code == "replica.changed"
+        left = machine.content(machine.disks[1].file).read_bytes()
+        assert left[3 * BLOCK:].startswith(b"somebody's work"), "it was not touched"
+        begun(target, model, 2, sealed=False)
+        model.check(target, port=False)
+
+
+def test_reverted_by_hand(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target, 3)
+        wait(machine.vm.snapshot.rootSnapshotList[0].snapshot.RevertToSnapshot_Task())
+        with pytest.raises(ForeignChange):
+            target.begin(model.ref, model.vm.disks, 3, model.intent())
+        begun(target, model, 3, sealed=False)
+        model.check(target, port=False)
+
+
+def test_tracking_that_was_lost(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target)
+        machine.spoil_tracking()
+        with pytest.raises(SealMissing):
+            target.begin(model.ref, model.vm.disks, 2, model.intent())
+        target.seal(model.ref, 2)
+        before = machine.snapshots()
+        begun(target, model, 2)
+        assert set(before) < set(machine.snapshots()), "sealing left no snapshot"
+        target.seal(model.ref, 3)
+        machine.write(0, 0, b"x" * 512)
+        with pytest.raises(ForeignChange):
+            target.begin(model.ref, model.vm.disks, 3, model.intent())
+
+
+def test_a_point_that_somebody_deleted(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target, 3)
+        middle = machine.vm.snapshot.rootSnapshotList[0].childSnapshotList[0]
+        wait(middle.snapshot.RemoveSnapshot_Task(removeChildren=False))
+        with pytest.raises(ForeignChange) as caught, target.read_point(model.ref, 2):
+            pass
+        assert caught.value.code == "point.snapshot-gone"
+        for number in (1, 3):
+            with target.read_point(model.ref, number) as exports:
+                model.compare({i: content_of(e) for i, e in exports.items()}, number)
+        target.retire(model.ref, 2, None, ignore)
+        del model.points[2]
+        model.check(target, port=False)
+
+
+def test_a_machine_that_somebody_removed(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target)
+        wait(machine.vm.Destroy_Task())
+        with pytest.raises(ForeignChange) as caught:
+            model.ensure(target)
+        assert caught.value.code == "replica.machine-gone"
+        target.remove_replica(model.ref)
+        assert rig.left(model.rule) == set()
+
+
+def test_whoever_was_fenced_cannot_open_a_disk(rig: VsphereTargetRig) -> None:
+    with rig.platform() as old, rig.platform() as new:
+        target, heir = old.target(KEY), new.target(KEY)
+        model, _ = prepared(rig, target)
+        session = target.begin(model.ref, model.vm.disks, 2, model.intent())
+        export = next(iter(session.disks.values()))
+        with export.open():
+            pass
+        heir.fence(model.ref, 2)
+        with pytest.raises(Fenced), export.open():
+            pass
+        model.epoch = 2
+        begun(heir, model, 2)
+        with pytest.raises(Fenced), export.open():
+            pass
+
+
+def test_two_that_write_the_lineage_at_once(rig: VsphereTargetRig) -> None:
+    with rig.platform() as one, rig.platform() as two:
+        model, _ = prepared(rig, one.target(KEY))
+        replicas = [Replica(p.connection, KEY, model.ref) for p in (one, two)]
+        lineage = replicas[0].lineage()
+        replicas[1].store(replace(lineage, epoch=2))
+        with pytest.raises(Fenced):
+            replicas[0].store(lineage)
+        assert replicas[0].lineage().epoch == 2
+        # also when what it would write was swept away meanwhile
+        for _ in range(3):
+            replicas[1].store(replicas[1].lineage())
+        with pytest.raises(Fenced):
+            replicas[0].store(lineage)
+        assert replicas[0].lineage().epoch == 2
+
+
+def test_a_full_datastore(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target)
+        intent = model.intent()
+        session = target.begin(model.ref, model.vm.disks, 2, intent)
+        model.change(session)
+        rig.bed.full(rig.storage)
+        with pytest.raises(OutOfSpace):
+            model.publish(session, intent)
+        rig.bed.calm()
+        assert [p.number for p in target.lineage(model.ref).points] == [1, 2]
+        model.publish(session, intent)
+        target.sweep(model.ref, [])
+        model.check(target, port=False)
+
+
+@pytest.mark.parametrize(("method", "fault"), [
+    ("CreateSnapshot_Task", "SnapshotFault"), ("ReconfigVM_Task", "TaskInProgress"),
+    ("MoveDatastoreFile_Task", "CannotAccessFile"), ("SearchDatastore_Task", "FileFault"),
+    ("vddk-open", "NfcBuffers")])
+def test_a_fault_in_a_run(rig: VsphereTargetRig, method: str, fault: str) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target)
+        before = {i: bytes(c) for i, c in model.now.items()}
+        rig.bed.fault(method, fault)
+        with pytest.raises((HotspareError, nbd.Error)):
+            model.cycle(target)
+        rig.bed.calm()
+        model.now = {i: bytearray(c) for i, c in before.items()}
+        model.cycle(target)
+        target.sweep(model.ref, [])
+        assert target.lineage(model.ref).last_number == 3
+        model.check(target, port=False)
+
+
+def child(rig: VsphereTargetRig, model: Model, fault: str, **order: object) -> None:
+    """Run a child that is killed at ``fault``."""
+    access = rig.access
+    order = {"access": [access.kind, access.uri, dict(access.options), access.secret],
+             "rule": model.rule, "storage": rig.storage, "epoch": model.epoch,
+             "task": model.task, **order}
+    tests = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-m", "contract.target_child", json.dumps(order)],
+                          env={**os.environ, "HOTSPARE_FAULT": f"{fault}:kill",
+                               "PYTHONPATH": f"{tests}:{Path(hotspare.__file__).parents[1]}"},
+                          cwd=tests, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, (fault, done.returncode, done.stderr[-2000:])
+
+
+@pytest.mark.parametrize(("fault", "again"), [
+    *((fault, "the same task") for fault in PUBLISH), ("point.after-snapshot", "another task"),
+    *(pytest.param(fault, "another task", marks=pytest.mark.soak) for fault in PUBLISH
+      if fault not in ("point.after-snapshot", "point.after-lineage"))])
+def test_killed_in_a_run(rig: VsphereTargetRig, fault: str, again: str) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target)
+        intent = model.intent()
+        model.digests.write_bytes(b"digests" * 100)
+        manifest = Manifest(model.rule, 3, 1, intent.task, 1.5e9, "crash", model.vm,
+                            tuple(DiskPoint(d.id, d.size, "") for d in model.vm.disks))
+        child(rig, model, fault, do="publish", manifest=encode(manifest), base=2,
+              digests=str(model.digests),
+              writes={d.id: [[0, 7, BLOCK]] for d in model.vm.disks})
+        done = fault == "point.after-lineage"
+        assert [p.number for p in target.lineage(model.ref).points] == [1, 2, 3][:2 + done]
+        written = {i: bytearray(bytes([7]) * BLOCK + c[BLOCK:]) for i, c in model.now.items()}
+        if done:
+            model.now = written
+            model.remember(3)
+        elif again == "the same task":
+            session = target.begin(model.ref, model.vm.disks, 2, replace(intent, instant=2))
+            assert session.resumed == (fault not in ("point.at-head",))
+            if fault in PUBLISH[2:]:
+                model.now = written
+            for ident, export in session.disks.items():
+                assert content_of(export) == bytes(model.now[ident])
+            model.change(session)
+            model.publish(session, intent)
+        target.sweep(model.ref, [])
+        model.check(target, port=False)
+        begun(target, model, max(model.points))
+        assert target.sweep(model.ref, []) == []
+        model.check(target, port=False)
+        target.remove_replica(model.ref)
+        assert rig.left(model.rule) == set()
+
+
+@pytest.mark.parametrize("fault", MERGE)
+def test_killed_in_a_merge(rig: VsphereTargetRig, fault: str) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target, 3)
+        child(rig, model, fault, do="retire", number=1)
+        target.retire(model.ref, 1, None, ignore)
+        del model.points[1]
+        target.sweep(model.ref, [])
+        model.check(target)
+        begun(target, model, 3)
+        model.check(target, port=False)
