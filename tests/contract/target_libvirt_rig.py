@@ -25,6 +25,8 @@ from .target_rig import some_vm
 class LibvirtTargetRig:
     """Implements :class:`TargetRig`."""
 
+    network = "user"
+
     def __init__(self, lab: Lab, host: SessionHost, tmp: Path) -> None:
         self.lab, self.host, self.tmp = lab, host, tmp
         self.storage = lab.pool_name(host)

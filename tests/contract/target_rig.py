@@ -35,6 +35,7 @@ class TargetRig(Protocol):
     """A target with room for a few hundred MiB."""
 
     storage: str
+    network: str                    # what a network can be mapped to
     tmp: Path                       # a directory of the test's own on this machine
 
     def platform(self) -> AbstractContextManager[Platform]:

@@ -16,7 +16,7 @@ from hotspare.domain.machine import DiskSpec, NicSpec, VmDescription
 from hotspare.platforms.port import PlatformAccess
 from hotspare.platforms.vsphere.platform import VspherePlatform
 from hotspare.platforms.vsphere.replica import directory_of, replica_uuid
-from testbeds.vsphere.bed import Machine, Vsphere
+from testbeds.vsphere.bed import Machine, Vsphere, wait
 
 from .target_rig import SIZE, some_vm
 
@@ -24,7 +24,7 @@ from .target_rig import SIZE, some_vm
 class VsphereTargetRig:
     """Implements :class:`TargetRig`."""
 
-    storage = "LocalDS_1"
+    storage, network = "LocalDS_1", "VM Network"
 
     def __init__(self, bed: Vsphere, tmp: Path) -> None:
         self.bed, self.tmp = bed, tmp
@@ -96,10 +96,22 @@ class VsphereTargetRig:
         raise LookupError(file)
 
     def disks_of(self, name: str) -> dict[str, bytes]:
-        raise NotImplementedError
+        return {f"disk-{d.key}": machine.content(d.file).read_bytes()
+                for machine in self._named(name) for d in machine.disks}
 
     def undefine(self, name: str) -> None:
-        raise NotImplementedError
+        [machine] = self._named(name)
+        assert not [o for o in machine.vm.config.extraConfig if "hotspare" in o.key]
+        assert not machine.snapshots()
+        with self.platform() as platform:
+            assert machine.uuid in {v.ref for v in platform.inventory.vms()}, "it is the owner's"
+        if machine.vm.runtime.powerState == "poweredOn":
+            machine.power_off()
+        wait(machine.vm.Destroy_Task())
+
+    def _named(self, name: str) -> list[Machine]:
+        return [Machine(self.bed, vm) for vm in self.bed.view(vim.VirtualMachine)
+                if vm.name == name]
 
 
 def _all(trees: Any) -> Iterator[Any]:

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbd
 import pytest
@@ -19,12 +21,14 @@ from hotspare.domain.codec import encode
 from hotspare.domain.errors import (
     Fenced,
     ForeignChange,
+    GiveUp,
     HotspareError,
     OutOfSpace,
     SealMissing,
 )
+from hotspare.domain.extents import Extent
 from hotspare.domain.lineage import DiskPoint, Manifest
-from hotspare.platforms.port import Target
+from hotspare.platforms.port import ChangedAreas, Running, StartSpec, Target
 from hotspare.platforms.vsphere.replica import Replica
 from testbeds.vsphere.bed import Machine, Vsphere, wait
 
@@ -34,6 +38,9 @@ from .target_vsphere_rig import VsphereTargetRig
 
 PUBLISH = ("point.at-head", "point.shaped", "point.before-digests", "point.after-digests",
            "point.after-snapshot", "point.after-lineage")
+STAND = ("stand.after-mark", "stand.after-revert", "stand.after-configure",
+         "stand.after-snapshot", "stand.after-start")
+UNSTAND = ("unstand.after-off", "unstand.after-revert", "unstand.after-rename")
 MERGE = ("merge.after-mark", "merge.after-remove", "merge.after-lineage")
 
 
@@ -295,3 +302,108 @@ def test_killed_in_a_merge(rig: VsphereTargetRig, fault: str) -> None:
         model.check(target)
         begun(target, model, 3)
         model.check(target, port=False)
+
+
+@pytest.mark.parametrize("fault", [
+    name if name in ("stand.after-revert", "unstand.after-revert")
+    else pytest.param(name, marks=pytest.mark.soak) for name in STAND + UNSTAND])
+def test_killed_in_a_failover(rig: VsphereTargetRig, fault: str) -> None:
+    with rig.platform() as platform:
+        target, standby = platform.target(KEY), platform.standby(KEY)
+        model, machine = prepared(rig, target, 3)
+        before, was = rig.left(model.rule), machine.vm.name
+        intent = model.intent()
+        how = StartSpec(f"{was}-runs")
+        child(rig, model, fault, do="start" if fault in STAND else "discard", number=2,
+              name=how.name)
+        running = standby.find(model.ref)
+        assert running is not None and running.number == 2, "it is found, however far it came"
+        if fault in STAND:
+            assert standby.start(model.ref, 2, how, intent) == running
+            assert standby.power(running) == "running" and machine.vm.name == how.name
+            model.compare(rig.disks_of(how.name), 2)
+        standby.discard(running)
+        assert standby.find(model.ref) is None and machine.vm.name == was
+        assert rig.left(model.rule) == before
+        begun(target, model, 3)
+        model.check(target, port=False)
+
+
+def test_what_a_replica_wrote_is_told(rig: VsphereTargetRig) -> None:
+    """As a failback asks for it, again and again, while the replica runs."""
+    with rig.platform() as platform:
+        target, standby, source = platform.target(KEY), platform.standby(KEY), platform.source
+        model, machine = prepared(rig, target, 3)
+        before = rig.left(model.rule)
+        running = standby.start(model.ref, 2, StartSpec("told"), model.intent())
+        token = standby.tracking(running)
+        assert token is not None and len(token["disks"]) == 2
+        for turn in (1, 2):
+            machine.write(0, turn * BLOCK, b"w" * BLOCK)
+            point = source.open_point(running.ref, token, "off", model.intent())
+            changes = {d.spec.id: d.changes for d in point.disks}
+            first, other = (changes[d.id] for d in model.vm.disks)
+            assert isinstance(first, ChangedAreas) and isinstance(other, ChangedAreas)
+            assert list(first.areas) == [Extent(BLOCK, turn * BLOCK)] and not list(other.areas)
+            point.commit()
+        source.sweep(running.ref, model.rule, [])
+        assert standby.find(model.ref) == running
+        with rig.platform() as another:
+            assert another.standby(KEY).tracking(running) == token
+        standby.stop(running, 0)
+        standby.power_on(running)
+        assert standby.power(running) == "running"
+        standby.discard(running)
+        with pytest.raises(GiveUp):
+            standby.power_on(running)
+        assert standby.tracking(running) is None and rig.left(model.rule) == before
+        begun(target, model, 3)
+
+
+def test_a_failover_keeps_what_others_wrote(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target, standby = platform.target(KEY), platform.standby(KEY)
+        model, machine = prepared(rig, target)
+        machine.write(0, 0, b"theirs" * 10)
+        intent = model.intent()
+        running = standby.start(model.ref, 1, StartSpec("theirs"), intent)
+        model.compare(rig.disks_of("theirs"), 1)
+        assert f"written by others before {intent}" in machine.snapshots()
+        standby.discard(running)
+        target.sweep(model.ref, [])
+        [kept] = [t for t in _trees(machine.vm.snapshot.rootSnapshotList)
+                  if t.name.startswith("written by others")]
+        disk = next(d for d in kept.snapshot.config.hardware.device
+                    if d.key == machine.disks[0].key)
+        assert machine.content(disk.backing.fileName).read_bytes().startswith(b"theirs")
+        begun(target, model, 2)
+        model.check(target, port=False)
+
+
+def test_two_failovers_at_once(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target)
+        intents = [model.intent(), model.intent()]
+
+        def start(number: int) -> Running | HotspareError:
+            with rig.platform() as own:
+                try:
+                    return own.standby(KEY).start(
+                        model.ref, number, StartSpec(f"both-{number}"), intents[number - 1])
+                except HotspareError as error:
+                    return error
+
+        with ThreadPoolExecutor(2) as pool:
+            ends = list(pool.map(start, (1, 2)))
+        [running] = [e for e in ends if isinstance(e, Running)]
+        [refused] = [e for e in ends if isinstance(e, HotspareError)]
+        assert refused.code == "name.taken"
+        model.compare(rig.disks_of(running.name), running.number)
+        platform.standby(KEY).discard(running)
+
+
+def _trees(trees: Any) -> Iterator[Any]:
+    for tree in trees:
+        yield tree
+        yield from _trees(tree.childSnapshotList)

@@ -84,6 +84,9 @@ TEXTS: dict[str, Text] = {
         "No transport can reach {file}: {reasons}.",
         "See docs/user/vsphere.md for what each of them needs.", exit=8),
     # --- replicas ---
+    "failover.mark": Text(
+        "The file {file} tells of a failover, but not in our words.",
+        "Find out who changed it; without a failover it can be deleted."),
     "folder.failed": Text(
         "The server did not take or give the file {file}: {reason}.",
         "See the server's own log, and that the login may work with the files of the datastore."),
@@ -103,9 +106,15 @@ TEXTS: dict[str, Text] = {
         "The replica of rule {rule} was switched on, not by Hotspare ({machine}).",
         "If somebody works with it, leave it alone. Else switch it off and run the task again: it "
         "says what was written to it."),
+    "replica.stands": Text(
+        "The replica of rule {rule} stands as {name}: no restore point can be made of it now.",
+        "End the failover first: undo it, fail back, or make it permanent.", exit=4),
     "target.host": Text(
         "The host {host} is not there, not connected, or does not reach {storage}.",
         "Choose another host or another storage.", exit=4),
+    "target.memory": Text(
+        "The machine needs {memory} bytes of memory; the target's host has {offered}.",
+        "Choose a larger host.", exit=4),
     "target.too-many-disks": Text(
         "There is no place left for the disk {disk} at the target's {bus} controllers.", exit=8),
     # --- instants ---

@@ -50,6 +50,14 @@ def machine_spec(connection: Connection, vm: VmDescription, name: str,
                       for place, nic in enumerate(vm.nics)])
 
 
+def cards_changed(devices: Sequence[Any], cards: Sequence[Any], connected: bool) -> list[Any]:
+    """Edits that put these new cards in the place of those that a machine has."""
+    for edit in cards:
+        edit.device.connectable.startConnected = edit.device.connectable.connected = connected
+    return [vim.vm.device.VirtualDeviceSpec(operation="remove", device=d) for d in devices
+            if isinstance(d, _DEVICE.VirtualEthernetCard)] + list(cards)
+
+
 def check_places(disks: Sequence[DiskSpec]) -> None:
     """Raises Refused ``target.too-many-disks`` when a new machine has no place for all of them."""
     slots = Slots([_DEVICE.VirtualIDEController(key=200 + n, busNumber=n) for n in range(2)])

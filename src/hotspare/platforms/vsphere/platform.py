@@ -18,12 +18,13 @@ from ..port import (
 from .connection import Connection
 from .inventory import VsphereInventory
 from .source import VsphereSource
+from .standby import VsphereStandby
 from .target import VsphereTarget
 
 
 class VspherePlatform:
     """Implements :class:`~hotspare.platforms.port.Platform`. The services offer it as a
-    source only, as long as the roles of a running replica are missing."""
+    source only, as long as the roles of tests and of write-back are missing."""
 
     def __init__(self, access: PlatformAccess) -> None:
         self.connection = Connection(access)
@@ -42,7 +43,7 @@ class VspherePlatform:
         return VsphereTarget(self.connection, key)
 
     def standby(self, key: bytes) -> Standby:
-        self._refuse()
+        return VsphereStandby(self.connection, key)
 
     def rehearsal(self, key: bytes) -> Rehearsal:
         self._refuse()

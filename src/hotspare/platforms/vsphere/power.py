@@ -49,6 +49,19 @@ def power_off(connection: Connection, machine: Any) -> None:
             raise
 
 
+def power_on(connection: Connection, machine: Any) -> None:
+    """Idempotent."""
+    if power_of(connection, machine) == "running":
+        return
+    try:
+        with connection.calls():
+            task = machine.PowerOnVM_Task()
+        connection.wait(task)
+    except Retry as error:
+        if error.code != "vsphere.power-state" or power_of(connection, machine) != "running":
+            raise
+
+
 def plug(connection: Connection, machine: Any, plugged: bool) -> None:
     """All network cables in or out. Idempotent."""
     edits = []

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 from blake3 import blake3
 from pyVmomi import vim
@@ -36,7 +37,7 @@ from ...domain.errors import (
 from ...domain.lineage import Blob, Lineage, Manifest
 from .. import lineage_store
 from ..port import Intent, ReplicaRef
-from . import snapshots, tracking
+from . import snapshots, standing, tracking
 from .connection import Connection
 from .files import Files
 from .machine_read import disk_id, disks_of
@@ -126,6 +127,11 @@ class Replica:
         self.files = Files(connection, ref.storage, directory_of(self.rule))
         self.uuid = replica_uuid(ref.rule, ref.storage)
 
+    @staticmethod
+    def fresh_uuid() -> str:
+        """For a machine that is not ours any more."""
+        return str(uuid4())
+
     # --- the machine -----------------------------------------------------------------------------
 
     def find(self) -> Any:
@@ -154,7 +160,11 @@ class Replica:
         self.connection.wait(task, vm=machine._moId)
 
     def refuse_running(self, machine: Any) -> None:
-        """Raises ForeignChange ``replica.runs``."""
+        """Raises Refused ``replica.stands`` where a failover stands, running or not, ForeignChange
+        ``replica.runs`` where somebody else has switched it on."""
+        found = standing.read(self.files)
+        if found is not None:
+            raise Refused("replica.stands", rule=self.rule, name=found.name)
         if power_of(self.connection, machine) != "off":
             raise ForeignChange("replica.runs", rule=self.rule, machine=machine._moId)
 
@@ -181,6 +191,12 @@ class Replica:
         except (KeyError, ValueError) as error:
             raise ForeignChange("point.snapshot-gone", number=point.number,
                                 snapshot=snapshot.name) from error
+
+    def unpublished(self, machine: Any, lineage: Lineage) -> bool:
+        """Whether the current disks are what a task of ours has not published."""
+        state = State.of(self.config(machine))
+        return (state is not None and state.task is not None
+                and state.task not in {(p.epoch, p.task) for p in lineage.points})
 
     def require_clean(self, machine: Any, head: Manifest, wanted: Iterable[str]) -> None:
         """Raises ForeignChange ``replica.changed`` when the current disks ``wanted`` (ids) are not

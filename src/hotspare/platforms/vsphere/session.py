@@ -258,9 +258,7 @@ def _return_to_head(replica: Replica, machine: Any, lineage: Lineage, state: Sta
     for name, snapshot in replica.snapshots(machine).items():
         if name.endswith(".p0"):        # a process was killed as it settled the machine
             snapshots.remove(replica.connection, machine, snapshot)
-    published = {(p.epoch, p.task) for p in lineage.points}
-    ours = state is not None and state.task is not None and state.task not in published
-    if head is not None and not ours:
+    if head is not None and not replica.unpublished(machine, lineage):
         if sealed:
             replica.require_clean(machine, head, wanted)
             return

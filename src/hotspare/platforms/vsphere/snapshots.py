@@ -50,6 +50,17 @@ def of_points(connection: Connection, machine: Any, rule: str) -> list[Snapshot]
     return list(_named(tree.rootSnapshotList if tree is not None else (), rule, points=True))
 
 
+def names(connection: Connection, machine: Any) -> dict[str, Any]:
+    """All snapshots of a machine, whoever made them, by name."""
+    def walk(trees: Any) -> Iterator[tuple[str, Any]]:
+        for item in trees:
+            yield item.name, item.snapshot
+            yield from walk(item.childSnapshotList)
+
+    tree = connection.read(machine, "snapshot").get("snapshot")
+    return dict(walk(tree.rootSnapshotList if tree is not None else ()))
+
+
 def _named(trees: Any, rule: str, points: bool = False) -> Iterator[Snapshot]:
     for tree in trees:
         intent = Intent.of_name(tree.name)
@@ -84,11 +95,16 @@ def create_named(connection: Connection, machine: Any, name: str, intent: Intent
 
 
 def remove(connection: Connection, machine: Any, snapshot: Snapshot) -> None:
+    """As :func:`remove_ref`."""
+    remove_ref(connection, machine, snapshot.ref)
+
+
+def remove_ref(connection: Connection, machine: Any, ref: Any) -> None:
     """Merge it away; nothing when it is gone. Raises Retry ``source.disk-busy`` while something
     has its disks open."""
     try:
         with connection.calls(vm=machine._moId):
-            task = snapshot.ref.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
+            task = ref.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
         connection.wait(task, vm=machine._moId)
     except GiveUp as error:
         if error.code != "vsphere.object-gone":

@@ -24,7 +24,7 @@ from ..port import (
     Session,
     TargetCapabilities,
 )
-from . import nbdkit, readers, session, snapshots
+from . import nbdkit, readers, session, snapshots, standing
 from .connection import Connection
 from .files import CHUNK, PASSING
 from .machine_write import check_places, machine_spec
@@ -98,7 +98,12 @@ class VsphereTarget:
         machine = there.find()
         readers.end_readers(there.rule)
         found = []
+        stands = standing.read(there.files)
+        if stands is not None and stands.kept and machine is not None:
+            return self._leave_machine(there, machine)
         if machine is not None:
+            if stands is not None:
+                raise Refused("replica.in-use", rule=there.rule, by=stands.name)
             there.refuse_running(machine)
             with self._connection.calls(vm=machine._moId):
                 task = machine.Destroy_Task()
@@ -107,6 +112,18 @@ class VsphereTarget:
         # last: as long as it is there, something tells whose the rest is
         if there.files.delete():
             found.append(Leftover("volume", there.files.path()))
+        return found
+
+    def _leave_machine(self, replica: Replica, machine: Any) -> list[Leftover]:
+        """Of a failover that is kept: all but the machine and what it runs on."""
+        found = []
+        for name, ref in snapshots.names(self._connection, machine).items():
+            intent = Intent.of_name(name)
+            if intent is not None and intent.rule == replica.rule:
+                snapshots.remove_ref(self._connection, machine, ref)
+                found.append(Leftover("snapshot", name))
+        if replica.files.delete():
+            found.append(Leftover("volume", replica.files.path()))
         return found
 
     def lineage(self, replica: ReplicaRef) -> Lineage:
@@ -159,7 +176,8 @@ class VsphereTarget:
         raise GiveUp("blob.not-found", blob=blob)
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
-        return readers.numbers_read(self._replica(replica).rule)
+        there = self._replica(replica)
+        return set(_stood_on(there, there.lineage())) | readers.numbers_read(there.rule)
 
     def retire(self, replica: ReplicaRef, number: int, folded: Path | None,
                progress: Progress) -> Lineage:
@@ -175,6 +193,10 @@ class VsphereTarget:
         successor = lineage.successor(number)
         if successor is None:
             raise Refused("point.is-head", number=number)
+        pins = _stood_on(there, lineage)
+        for pinned in (number, successor.number):
+            if pinned in pins:
+                raise Refused("point.pinned", number=pinned, by=pins[pinned])
         machine = there.machine()
         digests: tuple[Blob, ...] = (*point.digests, *successor.digests)
         if folded is not None:
@@ -219,10 +241,10 @@ class VsphereTarget:
             return found
         lineage = there.lineage()
         state = State.of(there.config(machine))
-        published = {(p.epoch, p.task) for p in lineage.points}
         kept = {(i.epoch, i.task) for name in keep if (i := Intent.of_name(name)) is not None}
         if (state is not None and state.task is not None and state.task[0] <= lineage.epoch
-                and state.task not in published | kept):
+                and state.task not in kept and there.unpublished(machine, lineage)
+                and standing.read(there.files) is None):
             there.refuse_running(machine)
             there.settle(machine, lineage.head)
             found.append(Leftover("snapshot", state.intent))
@@ -238,3 +260,11 @@ class VsphereTarget:
                 there.files.delete(name)
                 found.append(Leftover("volume", name))
         return found
+
+
+def _stood_on(replica: Replica, lineage: Lineage) -> dict[int, str]:
+    """By the number of a point, the failover that stands on it: on its own and on all below."""
+    found = standing.read(replica.files)
+    if found is None or found.kept:
+        return {}
+    return {p.number: found.name for p in lineage.points if p.number <= found.number}

@@ -49,6 +49,9 @@ TEXTS: dict[str, Text] = {
         "请在虚机关机时将其磁盘模式设为从属。"),
     "disk.multi-writer": Text(
         "磁盘 {disk} 由多台虚机共享（多写入者），没有一致的时间点。", "请不要共享它。"),
+    "failover.mark": Text(
+        "文件 {file} 记录了一次故障切换，但不是由我们写的。",
+        "请查明是谁更改了它；如果没有故障切换，可以将其删除。"),
     "folder.failed": Text(
         "服务器没有接受或给出文件 {file}：{reason}。",
         "请查看服务器自己的日志，并确认该登录可以操作此数据存储上的文件。"),
@@ -64,8 +67,13 @@ TEXTS: dict[str, Text] = {
     "replica.runs": Text(
         "规则 {rule} 的副本机被开机，但不是由 Hotspare 所为（{machine}）。",
         "如果有人正在使用它，请勿改动。否则请将其关机并再次运行任务：它会说明写入了什么。"),
+    "replica.stands": Text(
+        "规则 {rule} 的副本机正以 {name} 接管：现在无法为其创建还原点。",
+        "请先结束故障切换：撤销、回切或转为永久。"),
     "target.host": Text(
         "主机 {host} 不存在、未连接，或无法访问 {storage}。", "请选择其他主机或其他存储。"),
+    "target.memory": Text(
+        "该虚拟机需要 {memory} 字节内存；目标主机有 {offered} 字节。", "请选择更大的主机。"),
     "target.too-many-disks": Text(
         "目标的 {bus} 控制器上没有磁盘 {disk} 的位置。"),
     "folder.read-only": Text("传输方式 folder 只能读取。"),
