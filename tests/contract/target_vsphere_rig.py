@@ -97,10 +97,10 @@ class VsphereTargetRig:
 
     def disks_of(self, name: str) -> dict[str, bytes]:
         return {f"disk-{d.key}": machine.content(d.file).read_bytes()
-                for machine in self._named(name) for d in machine.disks}
+                for machine in self.named(name) for d in machine.disks}
 
     def undefine(self, name: str) -> None:
-        [machine] = self._named(name)
+        [machine] = self.named(name)
         assert not [o for o in machine.vm.config.extraConfig if "hotspare" in o.key]
         assert not machine.snapshots()
         with self.platform() as platform:
@@ -109,7 +109,7 @@ class VsphereTargetRig:
             machine.power_off()
         wait(machine.vm.Destroy_Task())
 
-    def _named(self, name: str) -> list[Machine]:
+    def named(self, name: str) -> list[Machine]:
         return [Machine(self.bed, vm) for vm in self.bed.view(vim.VirtualMachine)
                 if vm.name == name]
 

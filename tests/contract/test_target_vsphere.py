@@ -9,7 +9,7 @@ import pytest
 
 from testbeds.vsphere.bed import Vsphere
 
-from .standby_suite import StandbySuite
+from .standby_suite import RehearsalSuite, StandbySuite
 from .target_suite import TargetSuite
 from .target_vsphere_rig import VsphereTargetRig
 
@@ -26,14 +26,14 @@ def esxi() -> Iterator[Vsphere]:
         yield bed
 
 
-class TestVcenterTarget(TargetSuite, StandbySuite):
+class TestVcenterTarget(TargetSuite, StandbySuite, RehearsalSuite):
     @pytest.fixture
     def rig(self, vcenter: Vsphere, tmp_path: Path) -> VsphereTargetRig:
         return VsphereTargetRig(vcenter, tmp_path)
 
 
 @pytest.mark.soak
-class TestEsxiTarget(TargetSuite, StandbySuite):
+class TestEsxiTarget(TargetSuite, StandbySuite, RehearsalSuite):
     @pytest.fixture
     def rig(self, esxi: Vsphere, tmp_path: Path) -> VsphereTargetRig:
         return VsphereTargetRig(esxi, tmp_path)

@@ -24,6 +24,7 @@ from hotspare.domain.errors import (
     GiveUp,
     HotspareError,
     OutOfSpace,
+    Refused,
     SealMissing,
 )
 from hotspare.domain.extents import Extent
@@ -41,6 +42,7 @@ PUBLISH = ("point.at-head", "point.shaped", "point.before-digests", "point.after
 STAND = ("stand.after-mark", "stand.after-revert", "stand.after-configure",
          "stand.after-snapshot", "stand.after-start")
 UNSTAND = ("unstand.after-off", "unstand.after-revert", "unstand.after-rename")
+TRIAL = ("trial.after-create", "trial.after-off", "trial.after-detach", "trial.after-destroy")
 MERGE = ("merge.after-mark", "merge.after-remove", "merge.after-lineage")
 
 
@@ -401,6 +403,64 @@ def test_two_failovers_at_once(rig: VsphereTargetRig) -> None:
         assert refused.code == "name.taken"
         model.compare(rig.disks_of(running.name), running.number)
         platform.standby(KEY).discard(running)
+
+
+def test_the_copy_of_a_test(rig: VsphereTargetRig) -> None:
+    """It holds the point, on networks without a way out, and what it writes is nobody else's."""
+    with rig.platform() as platform:
+        target, standby, rehearsal = (platform.target(KEY), platform.standby(KEY),
+                                      platform.rehearsal(KEY))
+        model, machine = prepared(rig, target, 3)
+        before = rig.left(model.rule)
+        intent = model.intent()
+        isolation = rehearsal.isolate(model.ref, 2, "dhcp", intent)
+        assert isolation.connected and isolation.reason and not isolation.address
+        assert rehearsal.isolate(model.ref, 2, None, intent).reason == ""
+        assert rehearsal.left(model.ref) == [intent], "also before there is a machine"
+        trial = standby.start(model.ref, 2, StartSpec(
+            "trial", isolation.networks, "test", isolation.connected), intent)
+        model.compare(rig.disks_of("trial"), 2)
+        [copy] = [m for m in rig.named("trial")]
+        host = copy.vm.runtime.host.configManager.networkSystem.networkInfo
+        card = next(d for d in copy.vm.config.hardware.device if hasattr(d, "macAddress"))
+        group = next(g for g in host.portgroup if g.spec.name == card.backing.deviceName)
+        switch = next(s for s in host.vswitch if s.name == group.spec.vswitchName)
+        assert card.connectable.startConnected and not switch.pnic
+        assert copy.uuid not in {v.ref for v in platform.inventory.vms()}
+        copy.write(0, 0, b"of the copy" * 20)
+        assert rehearsal.heartbeat(trial) is None, "no VMware Tools are in it"
+        model.check(target, port=False)
+        with pytest.raises(Refused) as in_use:
+            target.remove_replica(model.ref)
+        assert in_use.value.code == "replica.in-use"
+        target.sweep(model.ref, [])
+        standby.stop(trial, 0)
+        assert rehearsal.ended(trial) == "other"
+        rehearsal.clear(model.ref, intent)
+        host = machine.vm.runtime.host.configManager.networkSystem.networkInfo
+        assert not [g for g in host.portgroup if model.rule in g.spec.name]
+        assert not [s for s in host.vswitch if model.rule in s.name]
+        assert rig.left(model.rule) == before and not rig.named("trial")
+        begun(target, model, 3)
+        model.check(target, port=False)
+
+
+@pytest.mark.parametrize("fault", [
+    name if name == "trial.after-detach" else pytest.param(name, marks=pytest.mark.soak)
+    for name in TRIAL])
+def test_killed_in_a_test(rig: VsphereTargetRig, fault: str) -> None:
+    with rig.platform() as platform:
+        target, rehearsal = platform.target(KEY), platform.rehearsal(KEY)
+        model, _ = prepared(rig, target, 2)
+        before = rig.left(model.rule)
+        intent = model.intent()
+        child(rig, model, fault, do="test", number=1, name="killed")
+        target.sweep(model.ref, [])
+        assert rehearsal.left(model.ref) == [intent] and target.pinned(model.ref) == {1}
+        rehearsal.clear(model.ref, intent)
+        assert rehearsal.clear(model.ref, intent) == [] and rehearsal.left(model.ref) == []
+        assert rig.left(model.rule) == before and not rig.named("killed")
+        model.check(target, port=False)
 
 
 def _trees(trees: Any) -> Iterator[Any]:

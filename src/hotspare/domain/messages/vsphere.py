@@ -90,6 +90,9 @@ TEXTS: dict[str, Text] = {
     "folder.failed": Text(
         "The server did not take or give the file {file}: {reason}.",
         "See the server's own log, and that the login may work with the files of the datastore."),
+    "isolation.no-address": Text(
+        "A host of vSphere has no address in a test's network, so ports of the copy cannot be "
+        "asked."),
     "point.snapshot-gone": Text(
         "The snapshot {snapshot}, which restore point {number} is, was deleted, or its disks were "
         "taken out.",

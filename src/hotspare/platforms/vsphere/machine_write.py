@@ -162,6 +162,16 @@ def new_disk(disk: DiskSpec, key: int, controller: int, unit: int, storage: str,
         None if file else "create")
 
 
+def child_disk(device: Any, key: int, controller: int, unit: int, storage: str) -> Any:
+    """A new disk that holds what is written to it, over what another one holds."""
+    return _added(_DEVICE.VirtualDisk(
+        key=key, controllerKey=controller, unitNumber=unit, capacityInKB=device.capacityInKB,
+        backing=_DEVICE.VirtualDisk.FlatVer2BackingInfo(
+            fileName=f"[{storage}]", diskMode="persistent", thinProvisioned=True,
+            parent=_DEVICE.VirtualDisk.FlatVer2BackingInfo(
+                fileName=device.backing.fileName, diskMode="persistent"))), "create")
+
+
 def removed_disk(device: Any, destroy: bool = False) -> Any:
     """``destroy``: with its file, which no snapshot may hold."""
     return vim.vm.device.VirtualDeviceSpec(

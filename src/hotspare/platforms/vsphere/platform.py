@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from ...domain.errors import Refused
 from ..port import (
     Inventory,
@@ -17,6 +15,7 @@ from ..port import (
 )
 from .connection import Connection
 from .inventory import VsphereInventory
+from .rehearsal import VsphereRehearsal
 from .source import VsphereSource
 from .standby import VsphereStandby
 from .target import VsphereTarget
@@ -24,7 +23,7 @@ from .target import VsphereTarget
 
 class VspherePlatform:
     """Implements :class:`~hotspare.platforms.port.Platform`. The services offer it as a
-    source only, as long as the roles of tests and of write-back are missing."""
+    source only, as long as the role of write-back is missing."""
 
     def __init__(self, access: PlatformAccess) -> None:
         self.connection = Connection(access)
@@ -46,13 +45,10 @@ class VspherePlatform:
         return VsphereStandby(self.connection, key)
 
     def rehearsal(self, key: bytes) -> Rehearsal:
-        self._refuse()
+        return VsphereRehearsal(self.connection, key)
 
     @property
     def write_back(self) -> WriteBack:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
         raise Refused("platform.source-only", kind=self.connection.access.kind)
 
     def close(self) -> None:

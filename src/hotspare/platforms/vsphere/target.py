@@ -24,7 +24,7 @@ from ..port import (
     Session,
     TargetCapabilities,
 )
-from . import nbdkit, readers, session, snapshots, standing
+from . import nbdkit, readers, session, snapshots, standing, trials
 from .connection import Connection
 from .files import CHUNK, PASSING
 from .machine_write import check_places, machine_spec
@@ -34,6 +34,9 @@ from .transports import DiskExport, DiskFile
 
 MAX_POINTS = 28
 """Of the 32 snapshots that vSphere allows above each other: room for the operator's own."""
+
+_NOT_SWEPT = ("lineage-", "failover", "trial-")
+"""Tests may begin and end while others sweep: they are cleared by name."""
 
 
 class VsphereTarget:
@@ -104,6 +107,9 @@ class VsphereTarget:
         if machine is not None:
             if stands is not None:
                 raise Refused("replica.in-use", rule=there.rule, by=stands.name)
+            if tests := trials.all_of(there.files):
+                raise Refused("replica.in-use", rule=there.rule,
+                              by=", ".join(str(t.intent) for t in tests))
             there.refuse_running(machine)
             with self._connection.calls(vm=machine._moId):
                 task = machine.Destroy_Task()
@@ -251,7 +257,7 @@ class VsphereTarget:
         named = {b.name for p in lineage.points for b in (*p.digests, p.firmware_state) if b}
         for name in there.files.names():
             intent = Intent.of_name(name.partition("-")[2])
-            if name in named or name.startswith("lineage-") or (
+            if name in named or name.startswith(_NOT_SWEPT) or (
                     intent is not None and ((intent.epoch, intent.task) in kept
                                             or intent.epoch > lineage.epoch)):
                 continue
@@ -263,8 +269,10 @@ class VsphereTarget:
 
 
 def _stood_on(replica: Replica, lineage: Lineage) -> dict[int, str]:
-    """By the number of a point, the failover that stands on it: on its own and on all below."""
+    """By the number of a point, what stands on it: on its own and on all below."""
+    stands = {t.number: str(t.intent) for t in trials.all_of(replica.files)}
     found = standing.read(replica.files)
-    if found is None or found.kept:
-        return {}
-    return {p.number: found.name for p in lineage.points if p.number <= found.number}
+    if found is not None and not found.kept:
+        stands[found.number] = found.name
+    return {p.number: by for number, by in stands.items()
+            for p in lineage.points if p.number <= number}

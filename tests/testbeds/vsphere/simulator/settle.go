@@ -2,6 +2,7 @@ package main
 
 import (
 	"log"
+	"os"
 	"sort"
 	"strings"
 	"time"
@@ -72,6 +73,17 @@ func (b *bed) settleDisk(vm *simulator.VirtualMachine, d *types.VirtualDisk) {
 	d.CapacityInBytes = size
 	if back.Uuid == "" {
 		back.Uuid = strings.ToUpper(uuid.New().String())
+	}
+	if found, err := os.Stat(flat); back.Parent != nil && (err != nil || found.Size() == 0) {
+		// a new child of another's disk
+		from, err := content(vm, back.Parent.FileName)
+		if err == nil {
+			err = copySparse(flat, from)
+		}
+		if err != nil {
+			log.Print(err)
+			return
+		}
 	}
 	if err = ensure(flat, size); err != nil {
 		log.Print(err)

@@ -55,6 +55,8 @@ TEXTS: dict[str, Text] = {
     "folder.failed": Text(
         "服务器没有接受或给出文件 {file}：{reason}。",
         "请查看服务器自己的日志，并确认该登录可以操作此数据存储上的文件。"),
+    "isolation.no-address": Text(
+        "vSphere 主机在测试网络中没有地址，因此无法探测副本的端口。"),
     "point.snapshot-gone": Text(
         "还原点 {number} 所在的快照 {snapshot} 已被删除，或其磁盘已被移除。",
         "请查明是谁所为。其他还原点不受影响。"),
