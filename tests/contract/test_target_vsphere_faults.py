@@ -15,6 +15,7 @@ from typing import Any
 
 import nbd
 import pytest
+from pyVmomi import vim
 
 import hotspare
 from hotspare.domain.codec import encode
@@ -217,6 +218,44 @@ def test_a_full_datastore(rig: VsphereTargetRig) -> None:
         model.publish(session, intent)
         target.sweep(model.ref, [])
         model.check(target, port=False)
+
+
+def test_written_to_after_a_publication_that_failed(rig: VsphereTargetRig) -> None:
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, _ = prepared(rig, target)
+        intent = model.intent()
+        session = target.begin(model.ref, model.vm.disks, 2, intent)
+        model.change(session)
+        rig.bed.fault("MoveDatastoreFile_Task", "CannotAccessFile", skip=1)
+        with pytest.raises(HotspareError):
+            model.publish(session, intent)
+        model.change(session)
+        model.publish(session, intent)
+        target.sweep(model.ref, [])
+        model.check(target, port=False)
+
+
+def test_a_disk_that_somebody_attached(rig: VsphereTargetRig) -> None:
+    """It is taken out where a revert must be, but never deleted."""
+    with rig.platform() as platform:
+        target = platform.target(KEY)
+        model, machine = prepared(rig, target)
+        other = rig.bed.create_vm("other", [(8, rig.storage)])
+        other.write(0, 0, b"precious" * 100)
+        file = other.disks[0].file
+        where = other.content(file)
+        wait(machine.vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[
+            vim.vm.device.VirtualDeviceSpec(operation="add", device=vim.vm.device.VirtualDisk(
+                key=-1, controllerKey=1000, unitNumber=9, capacityInKB=8192,
+                backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+                    fileName=file, diskMode="persistent")))])))
+        assert len(machine.disks) == 3
+        begun(target, model, 2, sealed=False)
+        assert len(machine.disks) == 2
+        assert where.read_bytes().startswith(b"precious")
+        model.check(target, port=False)
+        wait(other.vm.Destroy_Task())
 
 
 @pytest.mark.parametrize(("method", "fault"), [

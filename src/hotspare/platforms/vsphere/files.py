@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,6 @@ from pyVmomi import vim
 
 from ...domain.errors import GiveUp, HotspareError, OutOfSpace, Reconnect
 from .connection import ANSWER_S, Connection
-from .faults import LOST, translate
 from .folder import datacenter_path, file_url
 from .pinned import PinnedContext
 
@@ -43,7 +41,8 @@ class Files:
         self._connection = connection
         self.storage, self.directory = storage, directory
         self._store: Any = None
-        self._center = ""
+        self._center: Any = None
+        self._center_path = ""
 
     def path(self, name: str = "") -> str:
         """As vSphere names it: "[datastore] directory/name"."""
@@ -58,10 +57,12 @@ class Files:
 
     @property
     def datacenter(self) -> Any:
-        node = self.store
-        while not isinstance(node, vim.Datacenter):
-            node = self._connection.read(node, "parent")["parent"]
-        return node
+        if self._center is None:
+            node = self.store
+            while not isinstance(node, vim.Datacenter):
+                node = self._connection.read(node, "parent")["parent"]
+            self._center = node
+        return self._center
 
     def names(self, pattern: str = "*") -> dict[str, int]:
         """Bytes of each file by its name; none where there is no directory."""
@@ -125,44 +126,34 @@ class Files:
     def read(self, name: str) -> Iterator[bytes]:
         """Raises GiveUp ``volume.not-found``, Reconnect."""
         with self._request("GET", name) as answer:
-            while piece := _whole(answer):
+            while piece := _whole(self._connection, answer):
                 yield piece
 
     @contextlib.contextmanager
     def _request(self, method: str, name: str, **more: Any) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection
-        if not self._center:
-            self._center = datacenter_path(connection, self.store)
-        url = urlsplit(file_url(connection, self._center, self.path(name)))
+        if not self._center_path:
+            self._center_path = datacenter_path(connection, self.store)
+        url = urlsplit(file_url(connection, self._center_path, self.path(name)))
         headers = more.pop("headers", {}) | {"Cookie": connection.cookie}
         way = http.client.HTTPSConnection(
             connection.host, connection.port, timeout=ANSWER_S,
             context=PinnedContext(connection.thumbprint, ANSWER_S))
         try:
-            with _reached():
+            with connection.calls():
                 way.request(method, f"{url.path}?{url.query}", headers=headers, **more)
                 answer = way.getresponse()
-                if answer.status >= 300:
+                if answer.status >= 300 or method == "PUT":
                     answer.read()
+                if answer.status >= 300:
                     raise _refused(answer.status, answer.reason, self.path(name), self.storage)
             yield answer
-            if method == "PUT":
-                with _reached():
-                    answer.read()
         finally:
             way.close()
 
 
-@contextlib.contextmanager
-def _reached() -> Iterator[None]:
-    try:
-        yield
-    except (*LOST, ssl.SSLError) as error:
-        raise translate(error) from error
-
-
-def _whole(answer: http.client.HTTPResponse) -> bytes:
-    with _reached():
+def _whole(connection: Connection, answer: http.client.HTTPResponse) -> bytes:
+    with connection.calls():
         return answer.read(CHUNK)
 
 

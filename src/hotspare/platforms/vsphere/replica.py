@@ -41,6 +41,7 @@ from . import snapshots, standing, tracking
 from .connection import Connection
 from .files import Files
 from .machine_read import disk_id, disks_of
+from .machine_write import removed_disk
 from .power import power_of
 from .snapshots import Snapshot
 
@@ -251,11 +252,12 @@ class Replica:
                 extraConfig=[vim.option.OptionValue(key=STATE, value="")]))
 
     def _destroy_loose(self, machine: Any) -> None:
-        """Disks that no snapshot holds: they were made for the unpublished state."""
-        edits = [vim.vm.device.VirtualDeviceSpec(operation="remove", fileOperation="destroy",
-                                                 device=d)
-                 for d in disks_of(self.config(machine).hardware.device)
-                 if d.backing.parent is None]
+        """Disks that no snapshot holds: they were made for the unpublished state. One that lies
+        elsewhere was not made by us, and is taken out only."""
+        config = self.config(machine)
+        home = config.files.vmPathName.rpartition("/")[0]
+        edits = [removed_disk(d, d.backing.fileName.rpartition("/")[0] == home)
+                 for d in disks_of(config.hardware.device) if d.backing.parent is None]
         if edits:
             self.reconfigure(machine, vim.vm.ConfigSpec(deviceChange=edits))
 
@@ -282,7 +284,7 @@ class Replica:
     def lineage(self) -> Lineage:
         """Empty when there is none. Raises ForeignChange."""
         for _ in range(_TRIES):
-            found = sorted(n for n in self.files.names() if _LINEAGE.fullmatch(n))
+            found = self._lineages()
             if not found:
                 return Lineage(rule=self.rule, epoch=0)
             try:
@@ -293,6 +295,9 @@ class Replica:
                 raise
             return self._decoded(found[-1], content)
         raise Retry("replica.busy", reason=found[-1], after_s=1)
+
+    def _lineages(self) -> list[str]:
+        return sorted(n for n in self.files.names("lineage-*") if _LINEAGE.fullmatch(n))
 
     def _decoded(self, name: str, content: bytes) -> Lineage:
         sequence = int(name.removeprefix("lineage-"))
@@ -313,7 +318,7 @@ class Replica:
         content = lineage_store.encode_slot(written, self.key)
         name = f"lineage-{written.sequence:012d}"
         made = self.files.write(name, [content], len(content))
-        there = sorted(n for n in self.files.names() if _LINEAGE.fullmatch(n))
+        there = self._lineages()
         if not made or there[-1] != name:
             self.check_epoch(self.lineage(), written.epoch)
             raise Fenced("rule.fenced", rule=self.rule, epoch=written.epoch,

@@ -131,6 +131,9 @@ class _WritableExport:
         if state is None or device is None or state.task != (intent.epoch, intent.task):
             raise ForeignChange("replica.changed", disk=self._ident, file=self._machine._moId,
                                 size=0)
+        if _unsnap(replica, self._machine, intent):
+            device = next(d for d in disks_of(replica.config(self._machine).hardware.device)
+                          if int(d.key) == self._key)
         stack = contextlib.ExitStack()
         endpoint = stack.enter_context(DiskExport(DiskFile(
             replica.connection, self._machine, device.backing.fileName, off=True, writable=True),
@@ -209,7 +212,7 @@ def begin(replica: Replica, disks: Sequence[DiskSpec], base: int | None, intent:
     state = State.of(replica.config(machine))
     resumed = _resumable(replica, machine, state, disks, base, intent)
     if resumed:
-        _unsnap(replica, machine, intent, number)
+        _unsnap(replica, machine, intent)
         assert state is not None and state.keys is not None
         return VsphereSession(replica, machine, {d.id: state.keys[d.id] for d in disks}, number,
                               intent, True)
@@ -242,12 +245,14 @@ def _resumable(replica: Replica, machine: Any, state: State | None, disks: Seque
         ident: sizes.get(key) for ident, key in state.keys.items()}
 
 
-def _unsnap(replica: Replica, machine: Any, intent: Intent, number: int) -> None:
-    """The task was killed before its lineage was written: its disks are written on."""
-    task = (intent.epoch, intent.task)
-    for snapshot in replica.snapshots(machine).values():
-        if (snapshot.intent.epoch, snapshot.intent.task) == task:
-            snapshots.remove(replica.connection, machine, snapshot)
+def _unsnap(replica: Replica, machine: Any, intent: Intent) -> bool:
+    """The snapshot of a point that was not published goes: what is written from now on belongs to
+    it, too. Whether there was one."""
+    found = [s for s in replica.snapshots(machine).values()
+             if (s.intent.epoch, s.intent.task) == (intent.epoch, intent.task)]
+    for snapshot in found:
+        snapshots.remove(replica.connection, machine, snapshot)
+    return bool(found)
 
 
 def _return_to_head(replica: Replica, machine: Any, lineage: Lineage, state: State | None,
