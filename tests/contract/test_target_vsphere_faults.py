@@ -45,6 +45,14 @@ STAND = ("stand.after-mark", "stand.after-revert", "stand.after-configure",
 UNSTAND = ("unstand.after-off", "unstand.after-revert", "unstand.after-rename")
 TRIAL = ("trial.after-create", "trial.after-off", "trial.after-detach", "trial.after-destroy")
 MERGE = ("merge.after-mark", "merge.after-remove", "merge.after-lineage")
+SAMPLE = ("point.shaped", "point.after-snapshot", "merge.after-remove", "stand.after-revert",
+          "unstand.after-revert", "trial.after-detach")
+"""Those that run with every ``make test``; ``make soak`` runs them all."""
+
+
+def _sampled(names: tuple[str, ...]) -> list[Any]:
+    return [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.soak)
+            for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +267,10 @@ def test_a_disk_that_somebody_attached(rig: VsphereTargetRig) -> None:
 
 
 @pytest.mark.parametrize(("method", "fault"), [
-    ("CreateSnapshot_Task", "SnapshotFault"), ("ReconfigVM_Task", "TaskInProgress"),
-    ("MoveDatastoreFile_Task", "CannotAccessFile"), ("SearchDatastore_Task", "FileFault"),
+    ("CreateSnapshot_Task", "SnapshotFault"),
+    pytest.param("ReconfigVM_Task", "TaskInProgress", marks=pytest.mark.soak),
+    ("MoveDatastoreFile_Task", "CannotAccessFile"),
+    pytest.param("SearchDatastore_Task", "FileFault", marks=pytest.mark.soak),
     ("vddk-open", "NfcBuffers")])
 def test_a_fault_in_a_run(rig: VsphereTargetRig, method: str, fault: str) -> None:
     with rig.platform() as platform:
@@ -293,9 +303,9 @@ def child(rig: VsphereTargetRig, model: Model, fault: str, **order: object) -> N
 
 
 @pytest.mark.parametrize(("fault", "again"), [
-    *((fault, "the same task") for fault in PUBLISH), ("point.after-snapshot", "another task"),
-    *(pytest.param(fault, "another task", marks=pytest.mark.soak) for fault in PUBLISH
-      if fault not in ("point.after-snapshot", "point.after-lineage"))])
+    pytest.param(fault, again, marks=[] if fault in SAMPLE else pytest.mark.soak)
+    for fault in PUBLISH for again in ("the same task", "another task")
+    if (fault, again) != ("point.after-lineage", "another task")])
 def test_killed_in_a_run(rig: VsphereTargetRig, fault: str, again: str) -> None:
     with rig.platform() as platform:
         target = platform.target(KEY)
@@ -331,7 +341,7 @@ def test_killed_in_a_run(rig: VsphereTargetRig, fault: str, again: str) -> None:
         assert rig.left(model.rule) == set()
 
 
-@pytest.mark.parametrize("fault", MERGE)
+@pytest.mark.parametrize("fault", _sampled(MERGE))
 def test_killed_in_a_merge(rig: VsphereTargetRig, fault: str) -> None:
     with rig.platform() as platform:
         target = platform.target(KEY)
@@ -345,9 +355,7 @@ def test_killed_in_a_merge(rig: VsphereTargetRig, fault: str) -> None:
         model.check(target, port=False)
 
 
-@pytest.mark.parametrize("fault", [
-    name if name in ("stand.after-revert", "unstand.after-revert")
-    else pytest.param(name, marks=pytest.mark.soak) for name in STAND + UNSTAND])
+@pytest.mark.parametrize("fault", _sampled(STAND + UNSTAND))
 def test_killed_in_a_failover(rig: VsphereTargetRig, fault: str) -> None:
     with rig.platform() as platform:
         target, standby = platform.target(KEY), platform.standby(KEY)
@@ -484,9 +492,7 @@ def test_the_copy_of_a_test(rig: VsphereTargetRig) -> None:
         model.check(target, port=False)
 
 
-@pytest.mark.parametrize("fault", [
-    name if name == "trial.after-detach" else pytest.param(name, marks=pytest.mark.soak)
-    for name in TRIAL])
+@pytest.mark.parametrize("fault", _sampled(TRIAL))
 def test_killed_in_a_test(rig: VsphereTargetRig, fault: str) -> None:
     with rig.platform() as platform:
         target, rehearsal = platform.target(KEY), platform.rehearsal(KEY)
