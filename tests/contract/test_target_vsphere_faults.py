@@ -447,7 +447,7 @@ def test_two_failovers_at_once(rig: VsphereTargetRig) -> None:
             ends = list(pool.map(start, (1, 2)))
         [running] = [e for e in ends if isinstance(e, Running)]
         [refused] = [e for e in ends if isinstance(e, HotspareError)]
-        assert refused.code == "name.taken"
+        assert refused.code in ("name.taken", "replica.stands")     # by how far the other was
         model.compare(rig.disks_of(running.name), running.number)
         platform.standby(KEY).discard(running)
 
