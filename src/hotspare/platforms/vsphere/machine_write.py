@@ -1,7 +1,7 @@
 """What a machine of vSphere is rebuilt from: a :class:`VmDescription` as a configuration.
 
 Only what the model holds gets there. Cards are not connected until a failover says so, and are on
-the target's networks by their names. Disks are placed by :func:`placed`, one by one.
+the target's networks by their names. Disks are placed by :class:`Slots`, one by one.
 """
 
 from __future__ import annotations

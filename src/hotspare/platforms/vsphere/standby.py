@@ -98,8 +98,11 @@ class VsphereStandby:
         except ForeignChange as error:
             if error.code != "replica.changed":
                 raise
-            snapshots.create_named(self._connection, machine,
-                                   f"written by others before {intent}", intent, {})
+            name = f"written by others before {intent}"
+            # whoever was killed here finds the machine above it, not above the head
+            if name not in snapshots.names(self._connection, machine):
+                snapshots.create_named(self._connection, machine, name, intent, {})
+            fault_point("stand.set-aside")
 
     def _shape(self, replica: Replica, machine: Any, found: Standing, how: StartSpec,
                intent: Intent) -> None:
