@@ -78,6 +78,12 @@ class Lineage:
     def point(self, number: int) -> Manifest | None:
         return next((p for p in self.points if p.number == number), None)
 
+    @property
+    def blobs(self) -> dict[str, Blob]:
+        """All of all points, by name."""
+        return {b.name: b for p in self.points for b in (*p.digests, p.firmware_state)
+                if b is not None}
+
     def successor(self, number: int) -> Manifest | None:
         return next((p for p in self.points if p.number > number), None)
 

@@ -9,7 +9,7 @@ synchronously.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from ...domain.extents import BLOCK
 from ...domain.lineage import Blob, Lineage, Manifest
 from ...domain.machine import DiskSpec
 from ...faultpoints import fault_point
-from ..port import Export, Intent, NbdEndpoint
+from ..port import Export, Intent
+from ..published import PublishedSession, same_point
 from . import names
 from .device import CHUNK
 from .receiver import Medium, Receiver, ReceiverExport
@@ -142,44 +143,6 @@ class LibvirtSession:
         self._receiver.close(wait=False)
 
 
-class PublishedSession:
-    """What :meth:`Target.begin` gives to an intent whose point is there already: a task that was
-    killed between its commit point and its end. Nothing can be written."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    @property
-    def number(self) -> int:
-        return self._manifest.number
-
-    @property
-    def disks(self) -> Mapping[str, Export]:
-        return {disk.id: _NoExport(self._manifest.number) for disk in self._manifest.disks}
-
-    @property
-    def resumed(self) -> bool:
-        return True
-
-    def publish(self, manifest: Manifest, digests: Path,
-                firmware_state: bytes | None) -> Manifest:
-        return self._manifest
-
-    def abandon(self) -> None:
-        """A published point is not dropped."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _NoExport:
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def open(self) -> AbstractContextManager[NbdEndpoint]:
-        raise Refused("point.published", number=self._number)
-
-
 def store_blob(receiver: Receiver, key: str, name: str, pieces: Iterator[bytes]) -> Blob:
     """Write ``pieces`` durably to the raw disk ``key`` of the receiver."""
     checksum = blake3()
@@ -211,15 +174,6 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(CHUNK):
             yield piece
-
-
-def same_point(lineage: Lineage, manifest: Manifest) -> Manifest:
-    """The published point of ``manifest``'s number if the same intent published it. Raises
-    GiveUp ``point.conflict``."""
-    there = lineage.point(manifest.number)
-    if there is None or (there.epoch, there.task) != (manifest.epoch, manifest.task):
-        raise GiveUp("point.conflict", number=manifest.number)
-    return there
 
 
 def delete_unpublished(replica: Replica, ids: Sequence[str], number: int, intent: Intent) -> None:

@@ -154,13 +154,10 @@ class LibvirtTarget:
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:
         there = self._replica(replica)
-        for point in there.lineage().points:
-            state = (point.firmware_state,) if point.firmware_state is not None else ()
-            for found in (*point.digests, *state):
-                if found.name == blob:
-                    yield from there.read_blob(found)
-                    return
-        raise GiveUp("blob.not-found", blob=blob)
+        found = there.lineage().blobs.get(blob)
+        if found is None:
+            raise GiveUp("blob.not-found", blob=blob)
+        yield from there.read_blob(found)
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         there = self._replica(replica)

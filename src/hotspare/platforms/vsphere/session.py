@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ...domain.lineage import Lineage, Manifest
 from ...domain.machine import DiskSpec
 from ...faultpoints import fault_point
 from ..port import Export, Intent, NbdEndpoint
+from ..published import PublishedSession, same_point
 from . import snapshots
 from .files import CHUNK
 from .machine_read import disks_of, size_of
@@ -90,7 +90,7 @@ class VsphereSession:
         lineage = replica.lineage()
         replica.check_epoch(lineage, intent.epoch)
         if lineage.point(number) is not None or number <= lineage.last_number:
-            self._published = _same_point(lineage, filled)
+            self._published = same_point(lineage, filled)
         else:
             replica.store(lineage.with_point(filled))
             self._published = filled
@@ -149,50 +149,6 @@ class _WritableExport:
     def end(self) -> None:
         while self._open:
             self._open.pop().close()
-
-
-class PublishedSession:
-    """What :meth:`Target.begin` gives to an intent whose point is there already."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    @property
-    def number(self) -> int:
-        return self._manifest.number
-
-    @property
-    def disks(self) -> Mapping[str, Export]:
-        return {disk.id: _NoExport(self._manifest.number) for disk in self._manifest.disks}
-
-    @property
-    def resumed(self) -> bool:
-        return True
-
-    def publish(self, manifest: Manifest, digests: Path,
-                firmware_state: bytes | None) -> Manifest:
-        return self._manifest
-
-    def abandon(self) -> None:
-        """A published point is not dropped."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _NoExport:
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def open(self) -> AbstractContextManager[NbdEndpoint]:
-        raise Refused("point.published", number=self._number)
-
-
-def _same_point(lineage: Lineage, manifest: Manifest) -> Manifest:
-    there = lineage.point(manifest.number)
-    if there is None or (there.epoch, there.task) != (manifest.epoch, manifest.task):
-        raise GiveUp("point.conflict", number=manifest.number)
-    return there
 
 
 def begin(replica: Replica, disks: Sequence[DiskSpec], base: int | None, intent: Intent,

@@ -173,13 +173,10 @@ class VsphereTarget:
 
     def read_blob(self, replica: ReplicaRef, blob: str) -> Iterator[bytes]:
         there = self._replica(replica)
-        for point in there.lineage().points:
-            state = (point.firmware_state,) if point.firmware_state is not None else ()
-            for found in (*point.digests, *state):
-                if found.name == blob:
-                    yield from there.read_blob(found)
-                    return
-        raise GiveUp("blob.not-found", blob=blob)
+        found = there.lineage().blobs.get(blob)
+        if found is None:
+            raise GiveUp("blob.not-found", blob=blob)
+        yield from there.read_blob(found)
 
     def pinned(self, replica: ReplicaRef) -> set[int]:
         there = self._replica(replica)
@@ -232,9 +229,8 @@ class VsphereTarget:
 
     @staticmethod
     def _forget_blobs(replica: Replica, lineage: Lineage, blobs: frozenset[Blob]) -> None:
-        named = {b.name for p in lineage.points for b in (*p.digests, p.firmware_state) if b}
         for blob in blobs:
-            if blob.name not in named:
+            if blob.name not in lineage.blobs:
                 replica.files.delete(blob.name)
 
     # --- leftovers -------------------------------------------------------------------------------
@@ -254,7 +250,7 @@ class VsphereTarget:
             there.refuse_running(machine)
             there.settle(machine, lineage.head)
             found.append(Leftover("snapshot", state.intent))
-        named = {b.name for p in lineage.points for b in (*p.digests, p.firmware_state) if b}
+        named = lineage.blobs
         for name in there.files.names():
             intent = Intent.of_name(name.partition("-")[2])
             if name in named or name.startswith(_NOT_SWEPT) or (
