@@ -4,9 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)/tests:$(CURDIR)
 
-# Two processes, each with hosts of its own: most of the time goes by waiting for guests. Files in
+# Three processes, each with hosts of its own: most of the time goes by waiting for guests. Files in
 # their order, so that the long ones do not come last.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo demo-vsphere test lint testbed testbed-down testbed-vsphere bench soak clean
 
