@@ -24,7 +24,7 @@ from ..port import (
     Session,
     TargetCapabilities,
 )
-from . import nbdkit, readers, session, snapshots, standing, trials
+from . import nbdkit, placement, readers, session, snapshots, standing, trials
 from .connection import Connection
 from .files import CHUNK, PASSING
 from .machine_write import check_places, machine_spec
@@ -59,42 +59,19 @@ class VsphereTarget:
         session.checked_disks(vm.disks)
         check_places(vm.disks)
         wanted = machine_spec(self._connection, vm, spec.name, spec.networks)
-        host = self._host(there, spec.host)
+        host = placement.host_for(self._connection, there.files, spec.host)
         machine = there.find()
         if machine is not None:
             return ref
         if there.files.names():
             # without its machine the points are gone: a new empty one would hide that
             raise ForeignChange("replica.machine-gone", rule=spec.rule, storage=spec.storage)
-        self._refuse_taken(spec.name)
+        placement.refuse_taken(self._connection, spec.name)
         there.files.make_directory()
         wanted.instanceUuid, wanted.changeTrackingEnabled = there.uuid, True
-        wanted.files = vim.vm.FileInfo(vmPathName=f"[{spec.storage}]")
         wanted.extraConfig = [vim.option.OptionValue(key=RULE, value=spec.rule)]
-        values = self._connection.read(host, "parent")
-        pool = self._connection.read(values["parent"], "resourcePool")["resourcePool"]
-        folder = self._connection.read(there.files.datacenter, "vmFolder")["vmFolder"]
-        with self._connection.calls(vm=spec.name):
-            task = folder.CreateVM_Task(wanted, pool, host)
-        self._connection.wait(task, vm=spec.name)
+        placement.create(self._connection, there.files, host, wanted)
         return ref
-
-    def _host(self, replica: Replica, name: str) -> Any:
-        """The one of that name, or any that is connected and reaches the datastore. Raises
-        Refused ``target.host``."""
-        store = replica.files.store._moId
-        for obj, values in self._connection.collect(vim.HostSystem, [
-                "name", "datastore", "runtime.connectionState", "runtime.inMaintenanceMode"]):
-            if (name in ("", values["name"]) and values["runtime.connectionState"] == "connected"
-                    and not values["runtime.inMaintenanceMode"]
-                    and store in {d._moId for d in values.get("datastore", ())}):
-                return obj
-        raise Refused("target.host", host=name or "-", storage=replica.ref.storage)
-
-    def _refuse_taken(self, name: str) -> None:
-        for _, values in self._connection.collect(vim.VirtualMachine, ["name"]):
-            if values.get("name") == name:
-                raise Refused("name.taken", name=name)
 
     def remove_replica(self, replica: ReplicaRef) -> list[Leftover]:
         there = self._replica(replica)
