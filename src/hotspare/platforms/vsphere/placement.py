@@ -24,10 +24,10 @@ def host_for(connection: Connection, files: Files, name: str = "") -> Any:
     raise Refused("target.host", host=name or "-", storage=files.storage)
 
 
-def refuse_taken(connection: Connection, name: str) -> None:
-    """Raises Refused ``name.taken``."""
-    for _, values in connection.collect(vim.VirtualMachine, ["name"]):
-        if values.get("name") == name:
+def refuse_taken(connection: Connection, name: str, but: Any = None) -> None:
+    """Raises Refused ``name.taken`` when a machine has it, other than ``but``."""
+    for obj, values in connection.collect(vim.VirtualMachine, ["name"]):
+        if values.get("name") == name and (but is None or obj._moId != but._moId):
             raise Refused("name.taken", name=name)
 
 

@@ -16,7 +16,7 @@ from ...domain.lineage import Lineage, Manifest
 from ...domain.machine import Power
 from ...faultpoints import fault_point
 from ..port import Intent, Progress, ReplicaRef, Running, StartSpec, Token
-from . import power, readers, snapshots, standing, tracking, trials
+from . import placement, power, readers, snapshots, standing, tracking, trials
 from .connection import Connection
 from .machine_read import disks_of, size_of
 from .machine_write import cards_changed, machine_spec
@@ -75,9 +75,7 @@ class VsphereStandby:
         """Raises Refused ``vm.invalid``, ``name.taken``, ``target.memory``."""
         if not how.name or len(how.name) > 80 or set(how.name) & set("/\\%"):
             raise Refused("vm.invalid", field="name", value=how.name)
-        for obj, values in self._connection.collect(vim.VirtualMachine, ["name"]):
-            if values.get("name") == how.name and obj._moId != machine._moId:
-                raise Refused("name.taken", name=how.name)
+        placement.refuse_taken(self._connection, how.name, machine)
         host = self._connection.read(machine, "runtime.host")["runtime.host"]
         size = int(self._connection.read(host, "summary.hardware.memorySize")
                    ["summary.hardware.memorySize"])

@@ -25,7 +25,7 @@ from ..port import Intent, Leftover, StartSpec
 from . import power
 from .files import Files
 from .machine_read import disks_of
-from .machine_write import Slots, child_disk, machine_spec
+from .machine_write import Slots, child_disk, connect_cards, machine_spec
 from .replica import RULE, UUID_BEGIN, Replica, directory_of
 
 _NAME = re.compile(r"trial-(hs-[0-9a-f]{8}-e\d+-t\d+-i\d+)\.p(\d+)")
@@ -99,9 +99,7 @@ def start(replica: Replica, trial: Trial, point: Manifest, how: StartSpec) -> No
 
 def _spec(replica: Replica, own: Any, trial: Trial, point: Manifest, how: StartSpec) -> Any:
     spec = machine_spec(replica.connection, point.vm, how.name, how.networks)
-    for card in spec.deviceChange:
-        connectable = card.device.connectable
-        connectable.connected = connectable.startConnected = how.connect_network
+    connect_cards(spec.deviceChange, how.connect_network)
     spec.instanceUuid, spec.uuid = trial.uuid, trial.uuid
     spec.files = vim.vm.FileInfo(
         vmPathName=_directory(replica, trial, "/machine").path("copy.vmx"))
