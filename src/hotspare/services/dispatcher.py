@@ -48,7 +48,9 @@ def is_queued(task: Any = schema.task) -> sa.ColumnElement[bool]:
 
 
 def is_begun(task: Any = schema.task) -> sa.ColumnElement[bool]:
-    return sa.and_(task.c.state != sa.literal_column("'ended'"), task.c.state.in_(BEGUN))
+    """As :func:`is_queued`."""
+    return task.c.state.in_([sa.literal_column(f"'{state}'")  # type: ignore[no-any-return]
+                             for state in BEGUN])
 
 
 _T, _M, _L, _R = schema.task, schema.machine, schema.lane, schema.rule
@@ -209,6 +211,9 @@ def _tests_beside(place: Any) -> sa.Case[int]:
     return sa.case((place.c.source_host == "", count.scalar_subquery()), else_=0)
 
 
+_ANSWERS = sa.and_(_M.c.name == _L.c.machine, _M.c.live, _M.c.revoked_at.is_(None))
+
+
 def _make_heads(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Of each lane whose machine answers: the oldest task, NULL when there is none."""
     oldest = _T.alias()
@@ -219,16 +224,23 @@ def _make_heads(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return (sa.select(_L, _M.c.max_tasks, _M.c.transfer_buffer, _M.c.busy, _T.c.id,
                       _T.c.priority, _T.c.kind, _T.c.rule, _T.c.created_at,
                       _tests_beside(_L).label("tests"))
-            .join(_M, _M.c.name == _L.c.machine).outerjoin(_T, _T.c.id == head)
-            .where(_M.c.live, _M.c.revoked_at.is_(None), *where))
+            .join(_M, _ANSWERS).outerjoin(_T, _T.c.id == head).where(*where))
 
 
-def _running(task: Any) -> sa.ScalarSelect[int]:
-    return (sa.select(sa.func.count()).where(
-        is_begun(task), task.c.machine == _M.c.name, task.c.kind.in_(COUNTED)).scalar_subquery())
+_RUNNING = (sa.select(_T.c.machine, sa.func.count().label("tasks"))
+            .where(is_begun(), _T.c.kind.in_(COUNTED)).group_by(_T.c.machine).subquery())
 
 
-_HEADS = _make_heads(sa.or_(_L.c.source_host == "", _M.c.max_tasks > _running(_T.alias())))
+def _with_room(lanes: sa.Select[Any]) -> sa.Select[Any]:
+    """Those whose machine may work at more."""
+    return lanes.outerjoin(_RUNNING, _RUNNING.c.machine == _M.c.name).where(sa.or_(
+        _L.c.source_host == "", _M.c.max_tasks > sa.func.coalesce(_RUNNING.c.tasks, 0)))
+
+
+_FEW: Final = 8
+_OPEN = _with_room(sa.select(_L.c.machine, _L.c.source_host, _L.c.target_host)
+                   .join(_M, _ANSWERS)).limit(_FEW + 1)
+_HEADS = _with_room(_make_heads())
 _HEAD_OF_LANE = _make_heads(_THE_LANE)
 _GIVE = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), is_queued())
 _P = schema.restore_point
@@ -252,7 +264,10 @@ class _Head:
 
 def dispatch(change: Change) -> list[int]:
     """Give every queued task that the limits allow to its machine."""
-    heads = _heads(change, _HEADS)
+    lanes = change.conn.execute(_OPEN).all()
+    # few while many wait: asked for one by one, as PostgreSQL would read all tasks for them
+    heads = (_heads(change, _HEADS) if len(lanes) > _FEW else
+             [head for lane in lanes for head in _head_of_lane(change, lane)])
     if not heads:
         return []
     load, given = _Load.of(change.conn, [head.row for head in heads]), []
@@ -264,8 +279,7 @@ def dispatch(change: Change) -> list[int]:
             load.add(row, 1, row.transfer_buffer)
         _had_its_turn(change, heads, row)
         heads.remove(head)
-        heads += _heads(change, _HEAD_OF_LANE,
-                        _lane_of(row.machine, row.source_host, row.target_host))
+        heads += _head_of_lane(change, row)
     return given
 
 
@@ -289,6 +303,11 @@ def _heads(change: Change, query: sa.Select[Any], of: dict[str, str] | None = No
             change.write_last(_CLOSE_LANE,
                               _lane_of(row.machine, row.source_host, row.target_host))
     return [_Head(row, row.served) for row in rows if row.id is not None]
+
+
+def _head_of_lane(change: Change, lane: Record) -> list[_Head]:
+    return _heads(change, _HEAD_OF_LANE,
+                  _lane_of(lane.machine, lane.source_host, lane.target_host))
 
 
 def _had_its_turn(change: Change, heads: Iterable[_Head], row: Record) -> None:

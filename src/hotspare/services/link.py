@@ -121,7 +121,9 @@ class LocalLink:
             row = self._reports.row(conn, task_id)
             if row is None or row.state not in queue.BEGUN:
                 raise Fenced("task.fenced", task=task_id, epoch=0 if row is None else row.epoch)
-            rows = conn.execute(sql.PLATFORMS_OF, {"task": task_id}).all()
+            rows = conn.execute(sql.PLATFORMS, {"platforms": sorted(
+                {row.platform, row.arguments.get("platform"), row.source, row.target} - {None})}
+                ).all()
         refused = {p.id: _unverified(p).as_dict() for p in rows if not p.usable}
         return Secrets(stamp, {p.id: self._access(p) for p in rows if p.usable}, refused,
                        "" if row.rule is None else self._context.keys.rule_key(row.rule).hex())

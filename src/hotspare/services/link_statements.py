@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from ..store import schema
@@ -40,23 +38,20 @@ _USABLE = sa.or_(_P.c.verified, sa.exists().where(
 """One that is not verified is for the check that does it."""
 
 
-def _platforms(*task: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Platforms that such a task works with."""
-    return sa.select(_P, _USABLE.label("usable")).where(_P.c.deleted_at.is_(None), sa.or_(
-        _P.c.id.in_(sa.select(_T.c.platform).where(*task)),
-        _P.c.id.in_(sa.select(_T.c.arguments["platform"].as_string()).where(*task)),
-        *(_P.c.id.in_(sa.select(side).join(_T, _T.c.rule == _R.c.id)
-                      .where(_T.c.epoch == _R.c.epoch, *task))
-          for side in (_R.c.source, _R.c.target))))
-
-
+_PLATFORMS = sa.select(_P, _USABLE.label("usable")).where(_P.c.deleted_at.is_(None))
 _HERE = (_T.c.machine == sa.bindparam("machine"), queue.is_begun())
-PLATFORMS_OF = _platforms(_T.c.id == sa.bindparam("task"))
-PLATFORM = _platforms(*_HERE).where(_P.c.id == sa.bindparam("platform"))
+PLATFORMS = _PLATFORMS.where(_P.c.id.in_(sa.bindparam("platforms", expanding=True)))
+PLATFORM = _PLATFORMS.where(_P.c.id == sa.bindparam("platform"), sa.or_(
+    _P.c.id.in_(sa.select(_T.c.platform).where(*_HERE)),
+    _P.c.id.in_(sa.select(_T.c.arguments["platform"].as_string()).where(*_HERE)),
+    *(_P.c.id.in_(sa.select(side).join(_T, _T.c.rule == _R.c.id)
+                  .where(_T.c.epoch == _R.c.epoch, *_HERE))
+      for side in (_R.c.source, _R.c.target))))
+"""One that a task of the machine works with."""
 HAS_RULE = (sa.select(_T.c.id).join(_R, _R.c.id == _T.c.rule)
             .where(*_HERE, _T.c.rule == sa.bindparam("rule"), _T.c.epoch == _R.c.epoch))
 SET_REPORTED = sa.update(_M).where(_M.c.name == sa.bindparam("b_machine"))
-TASKS = (sa.select(_T, _R.c.epoch.label("rule_epoch"), *_LIMITS)
+TASKS = (sa.select(_T, _R.c.epoch.label("rule_epoch"), _R.c.source, _R.c.target, *_LIMITS)
          .outerjoin(_R, _R.c.id == _T.c.rule).join(_M, _M.c.name == _T.c.machine)
          .where(_T.c.id.in_(sa.bindparam("tasks", expanding=True))))
 BEGIN_TASK = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state == "dispatched")

@@ -218,12 +218,11 @@ def _select() -> sa.Select[Any]:
     m, t = schema.machine, schema.task
 
     def tasks(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-        return (sa.select(sa.func.count()).where(
-            t.c.machine == m.c.name, t.c.state != sa.literal_column("'ended'"), *where)
-            .scalar_subquery())
+        return (sa.select(sa.func.count()).where(t.c.machine == m.c.name, *where)
+                .scalar_subquery())
 
-    return (sa.select(m, tasks(t.c.state.in_(queue.BEGUN)).label("running"),
-                      tasks(t.c.state == "queued").label("queued"))
+    return (sa.select(m, tasks(queue.is_begun()).label("running"),
+                      tasks(queue.is_queued()).label("queued"))
             .where(m.c.deleted_at.is_(None)).order_by(m.c.name))
 
 

@@ -190,6 +190,7 @@ Index("uq_rule_vm_key", rule.c.vm_key, unique=True, **_where("deleted_at IS NULL
 Index("ix_rule_machine", rule.c.machine)
 Index("ix_rule_commit_at", rule.c.commit_at, **_where("commit_at IS NOT NULL"))
 Index("ix_rule_group", rule.c.group)
+Index("ix_rule_replica_name", rule.c.replica_name, **_where("deleted_at IS NULL"))
 # What the scheduler looks at: of the idle rules the one that is due next.
 Index("ix_rule_state", rule.c.state, rule.c.next_run_at, **_where("deleted_at IS NULL"))
 
@@ -236,7 +237,11 @@ Index("uq_task_live_side", task.c.rule, task.c.kind, unique=True,
       **_where("state <> 'ended' AND rule IS NOT NULL AND kind IN ('test', 'scrub')"))
 Index("uq_task_live_platform", task.c.platform, task.c.kind, unique=True,
       **_where("state <> 'ended' AND platform IS NOT NULL"))
-Index("ix_task_live", task.c.state, task.c.machine, **_where("state <> 'ended'"))
+# The only one of all live tasks: PostgreSQL, whose statistics lag behind, would read another
+# whole where this one has the answer.
+Index("ix_task_live_rule", task.c.rule, **_where("state <> 'ended'"))
+# What the limits count: few, whatever is queued.
+Index("ix_task_begun", task.c.machine, **_where("state IN ('dispatched', 'running')"))
 Index("ix_task_rule", task.c.rule, task.c.id)
 Index("ix_task_queued", task.c.machine, task.c.source_host, task.c.target_host, task.c.priority,
       task.c.id, **_where("state = 'queued'"))
