@@ -29,6 +29,8 @@ _CONTROLLERS: Mapping[tuple[str, str], Any] = {
     ("scsi", "buslogic"): _DEVICE.VirtualBusLogicController,
     ("nvme", ""): _DEVICE.VirtualNVMEController, ("sata", ""): _DEVICE.VirtualAHCIController,
     ("ide", ""): _DEVICE.VirtualIDEController}
+_FIRST_KEYS: Mapping[str, tuple[int, int]] = {  # of a family's disks, and how far buses are apart
+    "scsi": (2000, 16), "nvme": (32000, 15), "sata": (16000, 30), "ide": (3000, 2)}
 _UNITS: Mapping[str, tuple[Any, Sequence[int], int]] = {    # family, units, controllers at most
     "scsi": (*_SCSI, 4), "nvme": (_DEVICE.VirtualNVMEController, range(15), 4),
     "sata": (_DEVICE.VirtualSATAController, range(30), 4),
@@ -139,12 +141,14 @@ class Slots:
             _CONTROLLERS["scsi", "pvscsi"] if bus == "scsi" else _CONTROLLERS[bus, ""])
         for controller in self._controllers:
             if isinstance(controller, kind):
-                for unit in units:
+                for unit in self._preferred(disk, bus, controller, units):
                     if (controller.key, unit) not in self._taken:
                         self._taken.add((controller.key, unit))
                         return controller.key, (bus, int(controller.busNumber), unit)
         buses = {c.busNumber for c in self._controllers if isinstance(c, family)}
+        wanted = _told(bus, disk)
         free = [n for n in range(most) if n not in buses]
+        free.sort(key=lambda n: wanted is None or n != wanted[0])
         if not free or bus == "ide":    # a machine has its two of these from the beginning
             raise Refused("target.too-many-disks", disk=disk.id, bus=bus)
         made = kind(key=-10 - len(self.edits), busNumber=free[0])
@@ -152,8 +156,27 @@ class Slots:
             made.sharedBus = "noSharing"
         self.edits.append(_added(made))
         self._controllers.append(made)
-        self._taken.add((made.key, units[0]))
-        return made.key, (bus, free[0], units[0])
+        unit = self._preferred(disk, bus, made, units)[0]
+        self._taken.add((made.key, unit))
+        return made.key, (bus, free[0], unit)
+
+    @staticmethod
+    def _preferred(disk: DiskSpec, bus: str, controller: Any,
+                   units: Sequence[int]) -> Sequence[int]:
+        """First that which gives the disk the key that its id tells: it keeps its id."""
+        wanted = _told(bus, disk)
+        if wanted is None or wanted[0] != controller.busNumber or wanted[1] not in units:
+            return units
+        return [wanted[1], *(u for u in units if u != wanted[1])]
+
+
+def _told(bus: str, disk: DiskSpec) -> tuple[int, int] | None:
+    """Bus and unit that a host numbers a disk of that id for; None: the id is of another kind."""
+    kind, _, key = disk.id.partition("-")
+    if kind != "disk" or not key.isdecimal():
+        return None
+    begin, apart = _FIRST_KEYS[bus]
+    return divmod(int(key) - begin, apart)
 
 
 def new_disk(disk: DiskSpec, key: int, controller: int, unit: int, storage: str,

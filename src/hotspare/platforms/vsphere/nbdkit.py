@@ -19,6 +19,8 @@ from ...domain.errors import GiveUp
 from ..port import Leftover
 
 SUFFIX = ".nbdkit"
+HEARD_S = 0.5
+"""A client can see its request fail before we have read why."""
 READY_S, END_S = 30.0, 60.0
 """The second is for VMware's library: killed while it lets a disk go, it leaves it locked."""
 
@@ -34,6 +36,7 @@ class Nbdkit:
         self.transport = ""
         self._process = process
         self._errors: deque[str] = deque(maxlen=8)
+        self._said = threading.Event()
         self._reader = threading.Thread(target=self._read, name="nbdkit-log", daemon=True)
         self._reader.start()
 
@@ -44,10 +47,13 @@ class Nbdkit:
                 self.transport = found[1]
             elif found := _ERROR.search(line):
                 self._errors.append(found[1])
+                self._said.set()
+        self._said.set()            # it has ended, and says nothing more
 
     @property
     def complaint(self) -> str:
-        """What it said last of what went wrong; empty: nothing."""
+        """What it said last of what went wrong; empty: nothing. For whom something did."""
+        self._said.wait(HEARD_S)
         return "; ".join(dict.fromkeys(self._errors))
 
     def end(self) -> None:

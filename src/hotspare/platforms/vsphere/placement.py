@@ -31,6 +31,13 @@ def refuse_taken(connection: Connection, name: str, but: Any = None) -> None:
             raise Refused("name.taken", name=name)
 
 
+def refuse_memory(connection: Connection, host: Any, memory: int) -> None:
+    """Raises Refused ``target.memory`` when the host has less than ``memory`` bytes."""
+    size = int(connection.read(host, "summary.hardware.memorySize")["summary.hardware.memorySize"])
+    if memory > size:
+        raise Refused("target.memory", memory=memory, offered=size)
+
+
 def create(connection: Connection, files: Files, host: Any, spec: Any) -> Any:
     """A machine as ``spec`` says, on the datastore of ``files``: all of it or nothing."""
     spec.files = vim.vm.FileInfo(vmPathName=f"[{files.storage}]")

@@ -77,10 +77,7 @@ class VsphereStandby:
             raise Refused("vm.invalid", field="name", value=how.name)
         placement.refuse_taken(self._connection, how.name, machine)
         host = self._connection.read(machine, "runtime.host")["runtime.host"]
-        size = int(self._connection.read(host, "summary.hardware.memorySize")
-                   ["summary.hardware.memorySize"])
-        if point.vm.memory > size:
-            raise Refused("target.memory", memory=point.vm.memory, offered=size)
+        placement.refuse_memory(self._connection, host, point.vm.memory)
 
     def _set_aside(self, replica: Replica, machine: Any, lineage: Lineage,
                    intent: Intent) -> None:

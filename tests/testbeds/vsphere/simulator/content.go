@@ -227,3 +227,31 @@ func (w *at) Write(p []byte) (int, error) {
 	w.offset += int64(n)
 	return n, err
 }
+
+// attached are the files of all disks of a machine that is to be destroyed, wherever they lie.
+func (b *bed) attached(call *simulator.Method) []string {
+	vm := machine(call.This)
+	if vm == nil || call.Name != "Destroy_Task" {
+		return nil
+	}
+	b.Lock()
+	defer b.Unlock()
+	var files []string
+	for _, d := range disksOf(vm) {
+		for back := backing(d); back != nil; back = back.Parent {
+			if flat, err := content(vm, back.FileName); err == nil {
+				files = append(files, flat, strings.TrimSuffix(flat, "-flat.vmdk")+".vmdk")
+			}
+		}
+	}
+	return files
+}
+
+// destroyed: a machine goes with all its disks; the simulator removes its directory only.
+func destroyed(call *simulator.Method, attached []string) {
+	if machine(call.This) == nil {
+		for _, file := range attached {
+			_ = os.Remove(file)
+		}
+	}
+}

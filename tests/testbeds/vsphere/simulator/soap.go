@@ -75,6 +75,7 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := httptest.NewRecorder()
 	r.Body = ioutil.NopCloser(bytes.NewReader(body))
+	attached := b.attached(call)
 	giveBack := b.lendDevices(call)
 	answered := b.ask(answer, r)
 	giveBack()
@@ -89,6 +90,7 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		b.Lock()
 		b.reconfigured(call)
 		b.Unlock()
+		destroyed(call, attached)
 		b.settle()
 		b.fillClone(call)
 	}

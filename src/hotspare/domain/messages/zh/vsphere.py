@@ -72,6 +72,9 @@ TEXTS: dict[str, Text] = {
     "replica.stands": Text(
         "规则 {rule} 的副本机正以 {name} 接管：现在无法为其创建还原点。",
         "请先结束故障切换：撤销、回切或转为永久。"),
+    "target.disk-place": Text(
+        "主机为新虚拟机分配了磁盘 {made}，而不是 {disk}。",
+        "回切的数据按这些编号对应，因此该虚拟机已被删除。"),
     "target.host": Text(
         "主机 {host} 不存在、未连接，或无法访问 {storage}。", "请选择其他主机或其他存储。"),
     "target.memory": Text(
