@@ -89,7 +89,7 @@ class VsphereSource:
         return point
 
     def _take(self, machine: Any, vm: VmDescription, quiesce: Quiesce, intent: Intent) -> Snapshot:
-        self._track(machine)
+        tracking.enable(self._connection, machine)
         note = ""
         fault_point("source.before-begin")
         if quiesce != "off" and vm.power != "off":
@@ -127,12 +127,6 @@ class VsphereSource:
                 fault_point("source.after-begin")
                 return made, ""
         return None, "quiesce.refused"
-
-    def _track(self, machine: Any) -> None:
-        values = self._connection.read(machine, "config.changeTrackingEnabled", "capability")
-        if values["capability"].changeTrackingSupported and not values.get(
-                "config.changeTrackingEnabled"):
-            tracking.enable(self._connection, machine)
 
     def _point(self, machine: Any, snapshot: Snapshot, base: Token | None, stall_ms: float,
                lan_free: bool) -> SnapshotPoint:

@@ -21,7 +21,12 @@ from .machine_read import disk_id, disks_of, size_of
 
 
 def enable(connection: Connection, machine: Any) -> None:
-    """Track from the next stun of the machine on, which a snapshot is."""
+    """Track from the next stun of the machine on, which a snapshot is; nothing where it is on, or
+    cannot be."""
+    values = connection.read(machine, "config.changeTrackingEnabled", "capability")
+    if not values["capability"].changeTrackingSupported or values.get(
+            "config.changeTrackingEnabled"):
+        return
     with connection.calls(vm=machine._moId):
         task = machine.ReconfigVM_Task(vim.vm.ConfigSpec(changeTrackingEnabled=True))
     connection.wait(task, vm=machine._moId)
