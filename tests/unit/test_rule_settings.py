@@ -126,6 +126,15 @@ def test_the_dr_machine_has_to_answer(here: Rig) -> None:
     assert code(here, name="r2", vm="web1", machine="second") == ("machine.not-live", "machine")
 
 
+def test_an_id_is_not_given_twice(here: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10,000 rules two would have the same once in a hundred times."""
+    drawn = iter(["00000001", "00000001", "00000002"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(drawn))
+    made = [here.services.rules.create(OPERATOR, NewRule(f"r{n}", "src", f"web{n}", "dst",
+                                                         "default")).id for n in range(2)]
+    assert made == ["00000001", "00000002"]
+
+
 def test_a_place_is_chosen_from_the_targets_inventory(here: Rig) -> None:
     platform(here, "dst", places=PLACES)
 

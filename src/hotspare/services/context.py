@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,14 @@ class Change:
         for statement, rows in self.last.rows.items():
             self.conn.execute(statement, rows)
         self.last.rows.clear()
+
+    def unused_id(self, table: sa.Table) -> str:
+        """For a new row. Of eight digits, two of 10,000 are the same once in a hundred times."""
+        while True:
+            ident = secrets.token_hex(4)
+            if self.conn.execute(sa.select(table.c.id).where(
+                    table.c.id == ident)).one_or_none() is None:
+                return ident
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

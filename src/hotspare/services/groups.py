@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -61,7 +60,7 @@ class Groups:
         actor.need("operator")
         faults = Faults()
         with self._context.change() as change:
-            ident = secrets.token_hex(4)
+            ident = change.unused_id(schema.rule_group)
             with faults.at("name"):
                 name = check_name(name, "name")
                 _insert_group(change, actor, ident, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -74,7 +73,7 @@ class Platforms:
         t = schema.platform
         with self._context.change() as change:
             worker = _machine(change.conn, machine)
-            ident = secrets.token_hex(4)
+            ident = change.unused_id(schema.platform)
             taken = change.conn.execute(sa.select(t.c.name).where(
                 t.c.deleted_at.is_(None),
                 sa.or_(t.c.name_key == name_key(name),

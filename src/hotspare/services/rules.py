@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -422,7 +421,7 @@ def insert(change: Change, actor: Actor, new: NewRule, faults: Faults,
            group: str | None = None) -> str:
     """A new rule's row, stopped; nothing when there are ``faults``. Returns its id. ``group`` is
     the id of one that is being made."""
-    ident = secrets.token_hex(4)
+    ident = change.unused_id(schema.rule)
     values = checked(change.conn, new, faults)
     if faults.by_field:
         return ident
