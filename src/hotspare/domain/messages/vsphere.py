@@ -114,7 +114,7 @@ TEXTS: dict[str, Text] = {
         "End the failover first: undo it, fail back, or make it permanent.", exit=4),
     "target.disk-place": Text(
         "The host gave the new machine the disks {made} in place of {disk}.",
-        "What is copied back is told by these numbers, so the machine was removed again.", exit=8),
+        "Nothing was written to it. Undo the failback, and choose another host.", exit=8),
     "target.host": Text(
         "The host {host} is not there, not connected, or does not reach {storage}.",
         "Choose another host or another storage.", exit=4),

@@ -22,8 +22,15 @@ from . import placement, power
 from .connection import Connection
 from .files import Files
 from .machine_read import disk_id, disks_of
-from .machine_write import Slots, connect_cards, machine_spec, new_disk, removed_disk
-from .machines import find_machine
+from .machine_write import (
+    Slots,
+    connect_cards,
+    machine_spec,
+    new_disk,
+    reconfigure,
+    removed_disk,
+)
+from .machines import by_uuid, find_machine
 from .replica import options_of
 from .session import checked_disks
 
@@ -35,12 +42,25 @@ def build(connection: Connection, vm: VmDescription, name: str, storage: str,
     """See :meth:`WriteBack.build`. Raises Refused ``target.disk-place`` when a disk cannot have
     the place that its id tells."""
     ident = str(uuid5(NAMESPACE_OID, f"{intent} {storage}"))
-    there = _by_uuid(connection, ident, True)
-    if there is not None:
-        found = str(connection.read(there, "name")["name"])
-        if found != name:
-            raise Refused("point.mismatch", expected=name, found=found)
-        return ident
+    machine = by_uuid(connection, ident)
+    new = machine is None
+    if new:
+        machine = _create(connection, vm, name, storage, networks, intent, ident)
+        fault_point("fresh.after-create")
+    found = str(connection.read(machine, "name")["name"])
+    if found != name:
+        raise Refused("point.mismatch", expected=name, found=found)
+    try:
+        _check_ids(connection, machine, vm)
+    except Refused:
+        if new:                     # else its owner may have changed it since, and it may be filled
+            demolish(connection, ident, intent)
+        raise
+    return ident
+
+
+def _create(connection: Connection, vm: VmDescription, name: str, storage: str,
+            networks: Mapping[str, str], intent: Intent, ident: str) -> Any:
     checked_disks(vm.disks)
     spec = machine_spec(connection, vm, name, networks)
     files = Files(connection, storage, "")
@@ -49,19 +69,15 @@ def build(connection: Connection, vm: VmDescription, name: str, storage: str,
     placement.refuse_taken(connection, name)
     connect_cards(spec.deviceChange, True)
     spec.instanceUuid, spec.changeTrackingEnabled = ident, True
-    if _by_uuid(connection, vm.uuid, False) is not None:
+    if by_uuid(connection, vm.uuid, bios=True) is not None:
         spec.uuid = None
     spec.extraConfig = [vim.option.OptionValue(key=BUILT, value=str(intent))]
     spec.deviceChange = [*_disks(vm, storage), *spec.deviceChange]
-    machine = placement.create(connection, files, host, spec)
-    fault_point("fresh.after-create")
-    _check_ids(connection, machine, vm, ident, intent)
-    return ident
+    return placement.create(connection, files, host, spec)
 
 
 def _disks(vm: VmDescription, storage: str) -> list[Any]:
-    slots = Slots([vim.vm.device.VirtualIDEController(key=200 + n, busNumber=n)
-                   for n in range(2)])
+    slots = Slots.of_new_machine()
     edits = []
     for place, disk in enumerate(vm.disks):
         controller, slot = slots.take(disk)
@@ -69,13 +85,11 @@ def _disks(vm: VmDescription, storage: str) -> list[Any]:
     return [*slots.edits, *edits]
 
 
-def _check_ids(connection: Connection, machine: Any, vm: VmDescription, ident: str,
-               intent: Intent) -> None:
+def _check_ids(connection: Connection, machine: Any, vm: VmDescription) -> None:
     """What is copied back is told by ids: a host that numbers disks otherwise is not written."""
     devices = connection.read(machine, "config.hardware.device")["config.hardware.device"]
     made, wanted = {disk_id(d) for d in disks_of(devices)}, {d.id for d in vm.disks}
-    if made != wanted:
-        demolish(connection, ident, intent)
+    if not wanted <= made:
         raise Refused("target.disk-place", disk=", ".join(sorted(wanted - made)),
                       made=", ".join(sorted(made - wanted)))
 
@@ -84,7 +98,7 @@ def let_go(connection: Connection, vm: str, intent: Intent) -> None:
     """See :meth:`WriteBack.let_go`."""
     machine = built(connection, vm, intent)
     if machine is not None:
-        _reconfigure(connection, machine, vim.vm.ConfigSpec(
+        reconfigure(connection, machine, vim.vm.ConfigSpec(
             extraConfig=[vim.option.OptionValue(key=BUILT, value="")]))
 
 
@@ -101,7 +115,7 @@ def demolish(connection: Connection, vm: str, intent: Intent) -> list[Leftover]:
     foreign = [removed_disk(d) for d in disks_of(values["config"].hardware.device)
                if d.backing.fileName.rpartition("/")[0] != home]
     if foreign:
-        _reconfigure(connection, machine, vim.vm.ConfigSpec(deviceChange=foreign))
+        reconfigure(connection, machine, vim.vm.ConfigSpec(deviceChange=foreign))
         fault_point("fresh.after-detach")
     with connection.calls(vm=machine._moId):
         task = machine.Destroy_Task()
@@ -119,14 +133,3 @@ def built(connection: Connection, vm: str, intent: Intent) -> Any:
         raise
     options = options_of(connection.read(machine, "config")["config"])
     return machine if options.get(BUILT) == str(intent) else None
-
-
-def _by_uuid(connection: Connection, ident: str, instance: bool) -> Any:
-    with connection.calls():
-        return connection.content.searchIndex.FindByUuid(None, ident, True, instance)
-
-
-def _reconfigure(connection: Connection, machine: Any, spec: Any) -> None:
-    with connection.calls(vm=machine._moId):
-        task = machine.ReconfigVM_Task(spec)
-    connection.wait(task, vm=machine._moId)

@@ -65,9 +65,15 @@ def connect_cards(edits: Sequence[Any], connected: bool) -> None:
         edit.device.connectable.startConnected = edit.device.connectable.connected = connected
 
 
+def reconfigure(connection: Connection, machine: Any, spec: Any) -> None:
+    with connection.calls(vm=machine._moId):
+        task = machine.ReconfigVM_Task(spec)
+    connection.wait(task, vm=machine._moId)
+
+
 def check_places(disks: Sequence[DiskSpec]) -> None:
     """Raises Refused ``target.too-many-disks`` when a new machine has no place for all of them."""
-    slots = Slots([_DEVICE.VirtualIDEController(key=200 + n, busNumber=n) for n in range(2)])
+    slots = Slots.of_new_machine()
     for disk in disks:
         slots.take(disk)
 
@@ -131,6 +137,11 @@ class Slots:
         self._controllers = [d for d in devices if isinstance(d, _DEVICE.VirtualController)]
         self._taken = {(d.controllerKey, d.unitNumber) for d in devices
                        if d.controllerKey is not None and d.unitNumber is not None}
+
+    @classmethod
+    def of_new_machine(cls) -> Slots:
+        """It has its two IDE controllers from the beginning."""
+        return cls([_DEVICE.VirtualIDEController(key=200 + n, busNumber=n) for n in range(2)])
 
     def take(self, disk: DiskSpec) -> tuple[int, Slot]:
         """Key of the controller (negative: a new one) and place for a disk. Raises Refused

@@ -15,12 +15,17 @@ from .machine_read import describe, power_named
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+def by_uuid(connection: Connection, uuid: str, bios: bool = False) -> Any:
+    """The machine of that instance uuid, or ``bios`` uuid, or None."""
+    with connection.calls(vm=uuid):
+        return connection.content.searchIndex.FindByUuid(None, uuid, True, not bios)
+
+
 def find_machine(connection: Connection, vm: str) -> Any:
     """The machine by its lasting id, which is its instance uuid, or by its name. Raises GiveUp
     ``vm.not-found``, Refused ``vm.ambiguous`` where several have the name."""
     if _UUID.fullmatch(vm):
-        with connection.calls(vm=vm):
-            found = connection.content.searchIndex.FindByUuid(None, vm, True, True)
+        found = by_uuid(connection, vm)
         if found is not None:
             return found
     else:

@@ -41,7 +41,7 @@ from . import snapshots, standing, tracking
 from .connection import Connection
 from .files import Files
 from .machine_read import disk_id, disks_of
-from .machine_write import removed_disk
+from .machine_write import reconfigure, removed_disk
 from .power import power_of
 from .snapshots import Snapshot
 
@@ -156,9 +156,7 @@ class Replica:
         return self.connection.read(machine, "config")["config"]
 
     def reconfigure(self, machine: Any, spec: Any) -> None:
-        with self.connection.calls(vm=machine._moId):
-            task = machine.ReconfigVM_Task(spec)
-        self.connection.wait(task, vm=machine._moId)
+        reconfigure(self.connection, machine, spec)
 
     def refuse_running(self, machine: Any) -> None:
         """Raises Refused ``replica.stands`` where a failover stands, running or not, ForeignChange

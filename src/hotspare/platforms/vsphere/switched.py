@@ -29,7 +29,7 @@ def power_on(connection: Connection, vm: str, intent: Intent) -> Token | None:
             tracking.enable(connection, machine)
             base = snapshots.create(connection, machine, intent, False, {
                 "taken_at": time.time(), "consistency": "off", "note": "", "power": "off"}).ref
-            fault_point("fresh.after-base")
+            fault_point("switched.after-base")
         power.power_on(connection, machine)
     return None if base is None else tracking.token(
         name, connection.read(base, "config")["config"])

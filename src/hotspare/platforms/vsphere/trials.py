@@ -105,8 +105,7 @@ def _spec(replica: Replica, own: Any, trial: Trial, point: Manifest, how: StartS
         vmPathName=_directory(replica, trial, "/machine").path("copy.vmx"))
     spec.extraConfig = [vim.option.OptionValue(key=RULE, value=replica.rule)]
     held = replica.devices_of(replica.snapshot_of(own, point), point)
-    slots = Slots([vim.vm.device.VirtualIDEController(key=200 + n, busNumber=n)
-                   for n in range(2)])
+    slots = Slots.of_new_machine()
     disks = []
     for place, disk in enumerate(d for d in point.vm.disks if d.id in held):
         controller, slot = slots.take(disk)

@@ -74,7 +74,7 @@ TEXTS: dict[str, Text] = {
         "请先结束故障切换：撤销、回切或转为永久。"),
     "target.disk-place": Text(
         "主机为新虚拟机分配了磁盘 {made}，而不是 {disk}。",
-        "回切的数据按这些编号对应，因此该虚拟机已被删除。"),
+        "未向其写入任何数据。请撤销回切，并选择其他主机。"),
     "target.host": Text(
         "主机 {host} 不存在、未连接，或无法访问 {storage}。", "请选择其他主机或其他存储。"),
     "target.memory": Text(
