@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import hotspare
 from hotspare.domain.errors import HotspareError, Refused
 from hotspare.domain.extents import Extent
 from hotspare.platforms.port import ChangedAreas, Intent, PointInTime, Unknown
@@ -107,3 +113,33 @@ def test_a_start_that_failed(rig: VsphereRig, rule: str) -> None:
         assert list(rig.left(rule)) == [f"snapshot {intent}"]
         platform.source.sweep(rig.vm, rule, ())
     assert list(rig.left(rule)) == []
+
+
+_CHILD = """
+import json, sys
+from hotspare.platforms.port import Intent, PlatformAccess
+from hotspare.platforms.vsphere import switched
+from hotspare.platforms.vsphere.connection import Connection
+
+order = json.loads(sys.argv[1])
+kind, uri, options, secret = order["access"]
+switched.power_on(Connection(PlatformAccess("child", kind, uri, options, secret)), order["vm"],
+                  Intent(*order["intent"]))
+"""
+
+
+def test_killed_before_the_start(rig: VsphereRig, rule: str) -> None:
+    intent, access = Intent(rule, 1, 1), rig.access()
+    order = {"access": (access.kind, access.uri, dict(access.options), access.secret),
+             "vm": rig.vm, "intent": (rule, 1, 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, json.dumps(order)], capture_output=True, text=True,
+        timeout=120, check=False, env={
+            **os.environ, "HOTSPARE_FAULT": "switched.after-base:kill",
+            "PYTHONPATH": str(Path(hotspare.__file__).parents[1])})
+    assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr[-2000:])
+    assert list(rig.left(rule)) == [f"snapshot {intent}"] and not rig.running()
+    with rig.platform() as platform:
+        assert switched.power_on(platform.connection, rig.vm, intent) is not None
+        assert rig.running() and list(rig.left(rule)) == [f"snapshot {intent}"]
+        platform.source.sweep(rig.vm, rule, ())
