@@ -228,7 +228,8 @@ func (w *at) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// attached are the files of all disks of a machine that is to be destroyed, wherever they lie.
+// attached are the files of all disks of a machine that is to be destroyed, wherever they lie;
+// those that another machine reads, as the source of a linked clone does, stay.
 func (b *bed) attached(call *simulator.Method) []string {
 	vm := machine(call.This)
 	if vm == nil || call.Name != "Destroy_Task" {
@@ -236,15 +237,28 @@ func (b *bed) attached(call *simulator.Method) []string {
 	}
 	b.Lock()
 	defer b.Unlock()
-	var files []string
-	for _, d := range disksOf(vm) {
-		for back := backing(d); back != nil; back = back.Parent {
-			if flat, err := content(vm, back.FileName); err == nil {
-				files = append(files, flat, strings.TrimSuffix(flat, "-flat.vmdk")+".vmdk")
-			}
+	shared := map[string]bool{}
+	for _, other := range allMachines() {
+		if other.Self != vm.Self {
+			chainsOf(other, func(file string) { shared[file] = true })
 		}
 	}
+	var files []string
+	chainsOf(vm, func(file string) {
+		if flat, err := content(vm, file); err == nil && !shared[file] {
+			files = append(files, flat, strings.TrimSuffix(flat, "-flat.vmdk")+".vmdk")
+		}
+	})
 	return files
+}
+
+// chainsOf tells each file that the machine's disks read.
+func chainsOf(vm *simulator.VirtualMachine, tell func(file string)) {
+	for _, d := range disksOf(vm) {
+		for back := backing(d); back != nil; back = back.Parent {
+			tell(back.FileName)
+		}
+	}
 }
 
 // destroyed: a machine goes with all its disks; the simulator removes its directory only.
