@@ -128,7 +128,8 @@ def running_server(directory: Path, database: str | None) -> Iterator[Server]:
 class Players:
     """The load process."""
 
-    def __init__(self, server: Server, codes: dict[str, str], shape: argparse.Namespace) -> None:
+    def __init__(self, server: Server, codes: dict[str, str], shape: argparse.Namespace,
+                 since: float) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.scale_players"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True)
@@ -138,7 +139,7 @@ class Players:
         self.errors: list[str] = []
         self._tell({"url": server.url, "ca": server.ca, "codes": codes,
                     "transfer_s": shape.transfer_ms / 1000, "retention": shape.retention,
-                    "vms": shape.per_source})
+                    "since": since, "vms": shape.per_source})
 
     def _tell(self, what: Any) -> Any:
         assert self.process.stdin is not None
@@ -236,6 +237,7 @@ class Bench:
     players: Players
     size: Callable[[], int]         # bytes of the database
     spread: Callable[[float], None]
+    give_past: Callable[[], None]
     sides: Mapping[str, Callable[[], float]]
 
     def set_up(self) -> None:
@@ -254,6 +256,7 @@ class Bench:
                 "target": f"target-{machine:03}", "storage": "default",
                 "retention": shape.retention,
                 "schedule": {"kind": "interval", "every_s": shape.interval}})
+        self.give_past()
 
     def _groups(self) -> Iterator[tuple[str, int, list[str]]]:
         made = 0
@@ -394,6 +397,7 @@ def percentile(values: list[float], part: float) -> float:
 @contextmanager
 def bench_on(shape: argparse.Namespace, directory: Path, database: str | None,
              size: Callable[[], int], postmaster: int | None) -> Iterator[Bench]:
+    from hotspare.services import catalogue
     from hotspare.store import schema
     from hotspare.store.engine import open_store
 
@@ -411,19 +415,39 @@ def bench_on(shape: argparse.Namespace, directory: Path, database: str | None,
         finally:
             store.close()
 
+    def give_past() -> None:
+        """What the players have at their targets, in the catalogue: each rule has run before."""
+        from .scale_players import past
+        store, r = open_store(directory / "state", database), schema.rule
+        try:
+            with store.write() as conn:
+                rules = conn.execute(sa.select(r.c.id, r.c.vm, r.c.replica_name)).mappings().all()
+                for n in range(0, len(rules), 500):
+                    rows = [{"rule": rule["id"], **catalogue.columns(point)}
+                            for rule in rules[n:n + 500]
+                            for point in past(dict(rule), shape.retention, since)]
+                    conn.execute(sa.insert(schema.restore_point), rows)
+                conn.execute(sa.update(r).values(
+                    points=shape.retention, latest_point=shape.retention,
+                    latest_point_at=rows[-1]["taken_at"],
+                    stored=sum(row["moved"] for row in rows[-shape.retention:])))
+        finally:
+            store.close()
+
+    since = time.time()
     with ExitStack() as stack:
         server = stack.enter_context(running_server(directory, database))
         rest = server.rest()
         codes = {_machine(n): rest.ask("POST", f"/machines/{_machine(n)}/enrol", {})["code"]
                  for n in range(shape.machines)}
-        players = Players(server, codes, shape)
+        players = Players(server, codes, shape, since)
         stack.callback(players.close)
         sides = {"server": lambda: _spent(server.process.pid),
                  "load": lambda: _spent(players.process.pid),
                  "operator": lambda: sum(os.times()[:2])}
         if postmaster is not None:
             sides["postgresql"] = lambda: _spent_with_children(postmaster)
-        yield Bench(shape, server, players, size, spread, sides)
+        yield Bench(shape, server, players, size, spread, give_past, sides)
 
 
 def _cores(shares: Mapping[str, float]) -> str:

@@ -38,6 +38,7 @@ from hotspare.workflows.wire import (
     Secrets,
     Sync,
     Synced,
+    ToldPoints,
     digest,
     read_code,
 )
@@ -122,6 +123,7 @@ class Load:
     ca: str
     transfer_s: float
     retention: int
+    since: float                    # the past of each rule was before
     vms: int                        # of each source
     seen: list[Seen] = field(default_factory=list)
     ended: int = 0
@@ -163,6 +165,7 @@ class Machine:
         self._news = asyncio.Event()
         self._progress: dict[int, dict[str, Any]] = {}
         self._lineages: dict[str, list[dict[str, Any]]] = {}
+        self._told = ToldPoints()
 
     async def enrol(self, code: str) -> None:
         secret, _ = read_code(code)
@@ -309,9 +312,7 @@ class Machine:
         rule = task["rule"]
         points = self._lineages.get(rule["id"])
         if points is None:          # a replica with a past: each run then has all to do
-            points = self._lineages[rule["id"]] = [
-                _point(task, n, time.time() - 900.0 * (self.load.retention + 1 - n))
-                for n in range(1, self.load.retention + 1)]
+            points = self._lineages[rule["id"]] = past(rule, self.load.retention, self.load.since)
         figures: dict[str, Any] = {
             "full": False, "bytes_queried": 1 << 26, "bytes_read": 1 << 26, "compared": 0,
             "bytes_moved": 1 << 26, "bytes_zero": 1 << 20, "stall_s": 0.1, "retries": 0,
@@ -327,27 +328,28 @@ class Machine:
                     if rule["id"] not in self._keys:
                         await self._secrets(task)
                 case "read-configuration":
-                    self._report("adopt", task, {"points": points})
+                    self._report("adopt", task, self._told.body(rule["id"], points))
                 case "query-changes":
                     detail = {"bytes": 1 << 26, "consistency": "quiesced", "stall_ms": 100}
                 case "transfer":
                     figures["transfer_s"] = await self._transfer(task)
                     detail = {"moved": 1 << 26, **figures}
                 case "publish":
-                    points.append(_point(task, points[-1]["number"] + 1, time.time()))
+                    points.append(_point(rule, task["id"], task["epoch"],
+                                         points[-1]["number"] + 1, time.time()))
                     detail = {"point": points[-1]["number"]}
                 case "retire":          # its connections were let go with the point
                     await self._access(task, rule["target"])
                 case "sweep":
                     await self._access(task, rule["source"])
                 case "adopt":
-                    self._report("adopt", task, {"points": points})
+                    self._report("adopt", task, self._told.body(rule["id"], points))
                     self._report("log", task, {"level": "info", "code": "replicate.published",
                                                "fields": {"point": points[-1]["number"]}})
             await asyncio.sleep(seconds)
             if step == "retire" and len(points) > self.load.retention:
                 oldest = points.pop(0)["number"]
-                self._report("adopt", task, {"points": points})
+                self._report("adopt", task, self._told.body(rule["id"], points))
                 self._report("log", task, {"level": "info", "code": "retention.merged",
                                            "fields": {"point": oldest}})
                 detail = {"retired": 1}
@@ -367,9 +369,14 @@ class Machine:
         return took
 
 
-def _point(task: dict[str, Any], number: int, taken_at: float) -> dict[str, Any]:
+def past(rule: dict[str, Any], count: int, since: float) -> list[dict[str, Any]]:
+    """What a rule of these ``id``, ``vm`` and ``replica_name`` had published before ``since``."""
+    return [_point(rule, n, 1, n, since - 900.0 * (count + 1 - n)) for n in range(1, count + 1)]
+
+
+def _point(rule: dict[str, Any], task: int, epoch: int, number: int, taken_at: float
+           ) -> dict[str, Any]:
     """A manifest as a machine of some size has it."""
-    rule = task["rule"]
     vm = VmDescription(
         ref=rule["vm"], name=rule["replica_name"], uuid=rule["vm"], memory=4 * _GIB, vcpus=4,
         cpu=CpuSpec("host-model"), features=("acpi", "apic", "pae"), agent=True, power="running",
@@ -377,7 +384,7 @@ def _point(task: dict[str, Any], number: int, taken_at: float) -> dict[str, Any]
                     for disk, size in (("vda", 40), ("vdb", 100))),
         nics=(NicSpec("52:54:00:12:34:56", network="lan"),))
     manifest = Manifest(
-        rule=rule["id"], number=number, epoch=task["epoch"], task=task["id"], taken_at=taken_at,
+        rule=rule["id"], number=number, epoch=epoch, task=task, taken_at=taken_at,
         consistency="quiesced", vm=vm,
         disks=tuple(DiskPoint(d.id, d.size, f"hs-{rule['id']}-{d.id}-{number}.qcow2", 1 << 25, 8192)
                     for d in vm.disks),
@@ -389,7 +396,8 @@ def _point(task: dict[str, Any], number: int, taken_at: float) -> dict[str, Any]
 
 
 async def _serve() -> None:
-    """Lines of JSON on standard input: first ``{url, ca, codes, transfer_s, retention, vms}``,
+    """Lines of JSON on standard input: first ``{url, ca, codes, transfer_s, retention, since,
+    vms}``,
     then anything for what happened since the last answer; its end is our end."""
     reader = asyncio.StreamReader(limit=16 << 20)
     await asyncio.get_running_loop().connect_read_pipe(

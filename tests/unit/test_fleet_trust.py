@@ -65,16 +65,13 @@ def test_no_call_of_the_link_reaches_what_is_another_machines(made: FleetRig) ->
     owner = made.worker("m1")
     rule = rule_of(made, "m1")
     task = in_transfer(owner, made, rule)
-    source = made.services.platforms.get(ADMIN, "src").id
     thief = made.enrol("m2").connect()
     assert {route.path for route in router.routes} == {                  # type: ignore[attr-defined]
         "/link/enrol", "/link/sync", "/link/report", "/link/tasks/{task}/secrets",
-        "/link/platforms/{platform}/access", "/link/rules/{rule}/key",
-        "/link/foreign"}, "a new call belongs into this test"
+        "/link/rules/{rule}/key", "/link/foreign"}, "a new call belongs into this test"
     assert set(REPORTS) == {"step", "finish", *made.services.fleet._link("m1")._reports.kinds}
 
     assert sync(thief)["tasks"] == [] == sync(thief)["pending"]
-    assert code_of(lambda: thief.get(f"/platforms/{source}/access")) == "platform.not-found"
     assert code_of(lambda: thief.get(f"/rules/{rule}/key")) == "rule.not-found"
     assert code_of(lambda: thief.get(f"/tasks/{task}/secrets")) == "task.fenced"
     assert thief.post("/foreign", {"rules": [rule]}) == [rule], "it is told to forget it"
@@ -109,10 +106,10 @@ def test_only_a_machines_token_opens_the_link_and_it_opens_nothing_else(made: Fl
         for token in ("", "x", people):
             head = {"Authorization": f"Bearer {token}"} if token else {}
             for method, path in (("POST", "/sync"), ("POST", "/report"), ("POST", "/foreign"),
-                                 ("GET", "/platforms/x/access"), ("GET", "/rules/x/key"),
+                                 ("GET", "/rules/x/key"),
                                  ("GET", "/tasks/1/secrets")):
                 answer = http.request(method, f"/api/v1/link{path}", headers=head, json={
-                    "protocol": 1, "version": "1", "temp_dir": "/t"})
+                    "protocol": wire.PROTOCOL, "version": "1", "temp_dir": "/t"})
                 assert answer.status_code == 401, (path, answer.text)
         tried = 0
         for path, methods in create_app(made.services, "").openapi()["paths"].items():
@@ -278,7 +275,6 @@ def test_the_next_process_of_a_machine_goes_on_and_a_copy_of_it_is_refused(
     mine = instance.begin(copy)
     server = enrolled.connect(mine.now)
     for call in (lambda: server.post("/report", {"calls": []}), lambda: server.get("/rules/x/key"),
-                 lambda: server.get("/platforms/x/access"),
                  lambda: server.post("/foreign", {"rules": []}), lambda: sync(server)):
         assert code_of(call) == "link.twice"
     assert two.refused is None and not two.overview()["away"]

@@ -9,6 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import uvicorn
 
 from hotspare.api import create_app
 from hotspare.client.local import local_tasks
+from hotspare.domain.codec import encode
 from hotspare.domain.errors import GiveUp, HotspareError, Refused
+from hotspare.domain.lineage import Manifest
 from hotspare.server import tls
 from hotspare.server.control import http_configuration
 from hotspare.services import Services, machines
@@ -32,7 +35,7 @@ from hotspare.worker.outbox import Outbox
 from hotspare.workflows import wire
 from hotspare.workflows.link import Progress
 from unit.fleet_rig import Cut, FleetRig, Worker, fleet
-from unit.service_rig import ADMIN, OPERATOR, STEPS, wait_until
+from unit.service_rig import ADMIN, OPERATOR, STEPS, manifest, wait_until
 
 
 @pytest.fixture
@@ -127,16 +130,14 @@ def test_secrets_come_at_once_and_a_new_password_with_the_next_connection(
     for file in worker.state_dir.rglob("*"):
         assert not file.is_file() or b"CANARY" not in file.read_bytes(), file
 
-    # as a worker of the version before asks
-    before = worker.enrolled.connect()
-    assert before.get(f"/platforms/{src}/access")["secret"] == "CANARY-new"
-    assert before.get(f"/rules/{rule}/key")["key"] == worker.link.rule_key(rule).hex()
+    other = worker.enrolled.connect()           # as a rebuild asks
+    assert other.get(f"/rules/{rule}/key")["key"] == worker.link.rule_key(rule).hex()
     worker.player.hold.clear()
     lone.rig.ended(task)
-    for path in (f"/tasks/{task}/secrets", f"/platforms/{src}/access", f"/rules/{rule}/key"):
+    for path in (f"/tasks/{task}/secrets", f"/rules/{rule}/key"):
         with pytest.raises(HotspareError):
-            before.get(path)
-    before.close()
+            other.get(path)
+    other.close()
 
 
 @pytest.mark.parametrize("how", ["drop", "refuse"])
@@ -280,6 +281,50 @@ def test_one_report_that_is_refused_does_not_keep_the_others(lone: FleetRig) -> 
     worker.link.log(begun, "info", "replicate.continues", {"task": 3})
     ended = lone.rig.ended(task)
     assert ended.outcome == "failed" and ended.error["code"] == "link.report-refused"
+    worker.player.hold.clear()
+
+
+def test_a_point_is_told_whole_once_and_named_after_that(made: FleetRig) -> None:
+    """What the server lost meanwhile, as by a restore, it is told whole with the report after."""
+    worker = made.worker("m1")
+    rule = rule_of(made, "m1")
+    in_transfer(worker, made, rule)
+    task = worker.player.begun[0]
+    said: list[Any] = []
+    put = worker.outbox.put
+
+    def heard(call: str, of: int, epoch: int, at: float, body: dict[str, Any]) -> None:
+        if call == "adopt":
+            said.append(body["points"])
+        put(call, of, epoch, at, body)
+
+    worker.outbox.put = heard           # type: ignore[method-assign]
+    five = tuple(manifest(task, n) for n in range(1, 6))
+
+    def adopt(wanted: tuple[Manifest, ...], there: tuple[Manifest, ...]) -> None:
+        worker.link.adopt(task, wanted)
+        wait_until(worker.outbox.empty)
+        with made.services.context.read() as conn:
+            found = conn.execute(sa.select(schema.restore_point.c.manifest).where(
+                schema.restore_point.c.rule == rule).order_by("number")).scalars().all()
+        assert found == encode(there)
+
+    def whole(report: int) -> list[int]:
+        return [point["number"] for point in said[report] if "disks" in point]
+
+    adopt(five[:3], five[:3])
+    adopt(five[:4], five[:4])
+    adopt(five[1:], five[1:])
+    other = replace(five[4], note="another one of the same number")
+    adopt((*five[1:4], other), (*five[1:4], other))
+    assert [whole(n) for n in range(4)] == [[1, 2, 3], [4], [5], [5]]
+    assert all(point.keys() == {"number", "digest"} for point in said[1][:3])
+    with made.services.context.change() as change:
+        change.conn.execute(sa.delete(schema.restore_point).where(
+            schema.restore_point.c.rule == rule, schema.restore_point.c.number == 2))
+    adopt((*five[1:4], other), (*five[2:4], other))         # refused: all stays as it is
+    adopt((*five[1:4], other), (*five[1:4], other))
+    assert whole(4) == [] and whole(5) == [2, 3, 4, 5]
     worker.player.hold.clear()
 
 

@@ -8,17 +8,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..domain.codec import decode, encode
+from ..domain.errors import Refused
 from ..domain.lineage import Manifest
 from ..store import schema
+from ..workflows.wire import point_digest
 from . import marks, rpo
 from .context import Change
 from .hub import rule_topic
 
 _P, _R = schema.restore_point, schema.rule
-_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.manifest, _P.c.damage,
+_KNOWN = (sa.select(_P.c.number, _P.c.taken_at, _P.c.moved, _P.c.digest, _P.c.damage,
                     _R.c.group, _R.c.latest_point_at)
           .select_from(_R).outerjoin(_P, _P.c.rule == _R.c.id)
           .where(_R.c.id == sa.bindparam("rule")))
+_NAME = {"number", "digest"}
 _THE_POINT = sa.and_(_P.c.rule == sa.bindparam("b_rule"), _P.c.number == sa.bindparam("b_number"))
 _INSERT, _UPDATE, _DELETE = (sa.insert(_P), sa.update(_P).where(_THE_POINT),
                              sa.delete(_P).where(_THE_POINT))
@@ -27,36 +30,35 @@ _SET_RULE = sa.update(_R).where(_R.c.id == sa.bindparam("b_rule"))
 
 def adopt(change: Change, rule: str, points: Sequence[dict[str, Any]], at: float) -> None:
     """Make the catalogue agree with what the rule's target said at ``at``: rows for these points,
-    manifests as JSON, and only these. Raises ``ValueError`` for what is no manifest.
-
-    A run says them three times, and most are known: they are told by their JSON."""
+    and only these. A point is its manifest as JSON, or where it was told before ``number`` and
+    ``digest`` of that. Raises Refused ``points.unknown`` for a name that nothing has, and
+    ``ValueError`` for what is no manifest; nothing was changed then."""
     rows = change.conn.execute(_KNOWN, {"rule": rule}).all()
     known = {row.number: row for row in rows if row.number is not None}
     there: dict[int, tuple[float, int]] = {}    # when it was taken, bytes moved
     new: list[dict[str, Any]] = []
-    changed = False
+    other: list[dict[str, Any]] = []
     for said in points:
-        row = known.get(said.get("number", -1))
-        if row is not None and row.manifest == said:
+        row, named = known.get(said.get("number", -1)), said.keys() == _NAME
+        digest = said["digest"] if named else point_digest(said)
+        if row is not None and row.digest == digest:
             there[row.number] = row.taken_at, row.moved
             continue
-        values = _values(decode(Manifest, said))
+        if named:
+            raise Refused("points.unknown", number=said["number"])
+        values = columns(said)
         number = values["number"]
         there[number] = values["taken_at"], values["moved"]
-        if number not in known:
+        if number in known:
+            other.append({"b_rule": rule, "b_number": number, **values})
+        else:
             new.append({"rule": rule, **values, "damage": None, "damaged_at": None,
                         **marks.inherited(known, number, change.now)})
-        elif known[number].manifest != values["manifest"]:
-            change.conn.execute(_UPDATE, {"b_rule": rule, "b_number": number, **values})
-        else:
-            continue
-        changed = True
     gone = [{"b_rule": rule, "b_number": number} for number in known.keys() - there.keys()]
-    for statement, values_of in ((_INSERT, new), (_DELETE, gone)):
+    for statement, values_of in ((_INSERT, new), (_UPDATE, other), (_DELETE, gone)):
         if values_of:
             change.conn.execute(statement, values_of)
-            changed = True
-    if known and not changed:
+    if known and not (new or other or gone):
         return
     latest = max(there, default=None)
     if latest is not None:
@@ -68,8 +70,11 @@ def adopt(change: Change, rule: str, points: Sequence[dict[str, Any]], at: float
     change.notify(rule_topic(rule))
 
 
-def _values(manifest: Manifest) -> dict[str, Any]:
+def columns(point: dict[str, Any]) -> dict[str, Any]:
+    """What the catalogue keeps of a manifest. Raises ``ValueError`` for what is none."""
+    manifest = decode(Manifest, point)
     return {"number": manifest.number, "task": manifest.task, "epoch": manifest.epoch,
             "taken_at": manifest.taken_at, "consistency": manifest.consistency,
             "note": manifest.note, "size": sum(d.size for d in manifest.disks),
-            "moved": sum(d.moved for d in manifest.disks), "manifest": encode(manifest)}
+            "moved": sum(d.moved for d in manifest.disks), "manifest": encode(manifest),
+            "digest": point_digest(point)}

@@ -279,6 +279,7 @@ restore_point = Table(
     Column("size", sa.BigInteger, nullable=False),       # bytes of all disks
     Column("moved", sa.BigInteger, nullable=False),      # bytes written for this point
     Column("manifest", sa.JSON, nullable=False),
+    Column("digest", sa.String(64), nullable=False, default=""),     # of what was told: wire
     Column("scrubbed_at", Time),            # read again at the target
     Column("damaged_at", Time),             # found to be wrong; NULL: not known to be
     Column("damage", sa.JSON(none_as_null=True)),        # domain.damage

@@ -34,6 +34,7 @@ from ..workflows.wire import (
     Rules,
     Sync,
     Synced,
+    ToldPoints,
     overview,
     proof_body,
 )
@@ -103,6 +104,7 @@ class RemoteLink:
         self._said = ""
         self._waiting = True                    # reports, perhaps of an earlier process
         self._alone = False                     # one report at a time: one of them is unreadable
+        self._told = ToldPoints()
         self._closing = threading.Event()
         self._vault = Vault(server, self._closing)
         self._on_refused = on_refused
@@ -192,7 +194,8 @@ class RemoteLink:
 
     def adopt(self, task: Task, points: tuple[Manifest, ...]) -> None:
         """The target has the truth: the catalogue follows as soon as the server hears of it."""
-        self._report("adopt", task, {"points": points})
+        assert task.rule is not None
+        self._report("adopt", task, self._told.body(task.rule.id, encode(points)))
 
     def failover(self, task: Task, number: int | None, detail: dict[str, Any]) -> None:
         self._report("failover", task, {"number": number, "detail": detail})
@@ -400,6 +403,8 @@ class RemoteLink:
         said = GiveUp("link.report-refused", call=call.call, task=call.task,
                       error=error.get("message"))
         logger.warning("%s", said)
+        if call.call == "adopt":
+            self._told.refused()
         if call.call == "finish" and error.get("code") != "task.fenced" and (
                 (call.body.get("error") or {}).get("code") != said.code):
             # The server could not make sense of how it ended; a task must end all the same.

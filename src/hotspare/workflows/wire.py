@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from ..domain.proof import Check, Verdict
 from ..platforms.port import PlatformAccess
 from .link import Limits, Progress, Task
 
-PROTOCOL = 2                        # 2: all secrets of a task at once
+PROTOCOL = 3                        # 3: points that were told before are named only
 OLDEST = max(1, PROTOCOL - 1)
 """The server takes machines of its own protocol and of the one before."""
 
@@ -128,6 +129,34 @@ class Call:
     epoch: int
     at: float
     body: dict[str, Any] = field(default_factory=dict)
+
+
+def point_digest(point: dict[str, Any]) -> str:
+    """Of a restore point's manifest in its JSON form: BLAKE3, 64 hex digits."""
+    return blake3(json.dumps(point, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class ToldPoints:
+    """The body of the call ``adopt``: what the server was told of a rule's points before is
+    named by number and digest, as it is most of it and each run says it three times. What the
+    server does not know by its name it refuses, and is told whole then."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[int, str]] = {}      # digests by rule and number
+
+    def body(self, rule: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Of these manifests, in their JSON form."""
+        told = self._told.pop(rule, {})
+        digests = {point["number"]: point_digest(point) for point in points}
+        if digests:
+            self._told[rule] = digests
+        return {"points": [
+            {"number": n, "digest": digest} if told.get(n) == digest else point
+            for point, (n, digest) in zip(points, digests.items(), strict=True)]}
+
+    def refused(self) -> None:
+        """A body was: nothing counts as told."""
+        self._told = {}
 
 
 def proof_body(verdict: Verdict, checks: Sequence[Check], screenshot: bytes | None

@@ -68,11 +68,6 @@ async def secrets(task: int, request: Request) -> Response:
     return _answer(await _few(lambda: _link(request).secrets(task)))
 
 
-@router.get("/platforms/{platform}/access")
-def access(platform: Named, request: Request) -> Response:
-    return _answer(_link(request).access(platform))
-
-
 @router.get("/rules/{rule}/key")
 def rule_key(rule: Named, request: Request) -> Response:
     return _answer({"key": _link(request).rule_key(rule).hex()})

@@ -73,6 +73,9 @@ TEXTS: dict[str, Text] = {
     "link.unheard": Text(
         "The control server does not answer, and it has to know of this step before it is taken.",
         "See to it that this DR machine reaches the control server.", UNREACHABLE),
+    "points.unknown": Text(
+        "The control server does not know restore point {number} by what the DR machine told it"
+        " before.", "It is told whole with the next report.", INPUT),
     "link.call": Text("The report {call} is not known.", "", INPUT),
     "link.report-refused": Text(
         "The control server refused the report {call} of task {task}: {error}"),

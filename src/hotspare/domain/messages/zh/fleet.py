@@ -56,6 +56,8 @@ TEXTS: dict[str, Text] = {
         "该平台列出的虚拟机是否超出了单台控制机的容量？"),
     "link.unheard": Text(
         "控制机没有应答，而这一步必须先让它知道。", "请确保本灾备机能连接到控制机。"),
+    "points.unknown": Text(
+        "控制机没有灾备机先前报告的还原点 {number}。", "下一次报告会给出它的全部内容。"),
     "link.call": Text("未知的报告 {call}。"),
     "link.report-refused": Text("控制机拒绝了任务 {task} 的报告 {call}：{error}"),
     "machine.clock": Text(
