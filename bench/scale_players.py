@@ -371,7 +371,7 @@ class Machine:
 
 def past(rule: dict[str, Any], count: int, since: float) -> list[dict[str, Any]]:
     """What a rule of these ``id``, ``vm`` and ``replica_name`` had published before ``since``."""
-    return [_point(rule, n, 1, n, since - 900.0 * (count + 1 - n)) for n in range(1, count + 1)]
+    return [_point(rule, n, 1, n, since - 900.0 * (count - n)) for n in range(1, count + 1)]
 
 
 def _point(rule: dict[str, Any], task: int, epoch: int, number: int, taken_at: float
