@@ -306,6 +306,11 @@ TEXTS: dict[str, Text] = {
     "tracking.raw": Text(
         "A raw disk has no place for a list of changed blocks, so all its data is compared.",
         "Convert it to qcow2 for faster runs."),
+    "undo.mark": Text(
+        "The option {option} of {vm} is not as Hotspare writes it, so it cannot be told how far "
+        "the failback has come.",
+        "See who changed it; put it back, or remove it to begin anew: then what the failback has "
+        "overwritten cannot be put back.", exit=6),
     "undo.missing": Text(
         "The failback has an undo disk for each disk, but {file} is missing: what the disk {disk} "
         "held before is lost, or the disk is new since then.",

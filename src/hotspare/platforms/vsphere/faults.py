@@ -22,7 +22,8 @@ _BY_TYPE: tuple[tuple[tuple[Any, ...], Callable[..., HotspareError]], ...] = (
     # which is a NoPermission, too
     ((vim.fault.NotAuthenticated,), partial(Reconnect, "vsphere.session-ended")),
     ((vmodl.fault.ManagedObjectNotFound,), partial(GiveUp, "vsphere.object-gone")),
-    ((vim.fault.TaskInProgress,), partial(Retry, "source.busy", after_s=15)),
+    ((vim.fault.TaskInProgress, vim.fault.ConcurrentAccess),
+     partial(Retry, "source.busy", after_s=15)),
     ((vim.fault.FileLocked,), partial(Retry, "source.disk-busy", after_s=5)),
     ((vim.fault.NoDiskSpace,), partial(OutOfSpace, "datastore.full")),
     ((vim.fault.TooManySnapshotLevels,), partial(GiveUp, "snapshot.too-many")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...domain.errors import Refused
 from ..port import (
     Inventory,
     Platform,
@@ -19,11 +18,11 @@ from .rehearsal import VsphereRehearsal
 from .source import VsphereSource
 from .standby import VsphereStandby
 from .target import VsphereTarget
+from .writeback import VsphereWriteBack
 
 
 class VspherePlatform:
-    """Implements :class:`~hotspare.platforms.port.Platform`. The services offer it as a
-    source only, as long as the role of write-back is missing."""
+    """Implements :class:`~hotspare.platforms.port.Platform`."""
 
     def __init__(self, access: PlatformAccess) -> None:
         self.connection = Connection(access)
@@ -49,7 +48,7 @@ class VspherePlatform:
 
     @property
     def write_back(self) -> WriteBack:
-        raise Refused("platform.source-only", kind=self.connection.access.kind)
+        return VsphereWriteBack(self.connection)
 
     def close(self) -> None:
         self.connection.close()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -118,6 +119,34 @@ func (b *bed) resolve(q url.Values) (string, int64, error) {
 		return flat, d.CapacityInBytes, err
 	}
 	return "", 0, errors.New("The file was not found among the disks of the machine")
+}
+
+// holds: what the simulator does not look at. A machine does not start while somebody has one of its
+// disks open to write, nor is it reconfigured by who has read an older configuration.
+func (b *bed) holds(call *simulator.Method) types.BaseMethodFault {
+	vm := machine(call.This)
+	if vm == nil {
+		return nil
+	}
+	b.Lock()
+	defer b.Unlock()
+	switch body := call.Body.(type) {
+	case *types.PowerOnVM_Task:
+		b.reap()
+		for _, d := range disksOf(vm) {
+			flat, _ := content(vm, backing(d).FileName)
+			for _, l := range b.leases {
+				if l.Path == flat && l.Write {
+					return &types.FileLocked{FileFault: types.FileFault{File: backing(d).FileName}}
+				}
+			}
+		}
+	case *types.ReconfigVM_Task:
+		if v := body.Spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
+			return new(types.ConcurrentAccess)
+		}
+	}
+	return nil
 }
 
 func (b *bed) leased(flat string) bool {

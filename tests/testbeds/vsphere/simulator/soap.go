@@ -73,6 +73,10 @@ func (b *bed) sdk(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	if refusal := b.holds(call); refusal != nil {
+		writeFault(w, "The operation cannot be done now.", refusal)
+		return
+	}
 	answer := httptest.NewRecorder()
 	r.Body = ioutil.NopCloser(bytes.NewReader(body))
 	attached := b.attached(call)
