@@ -11,15 +11,14 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class Kind:
     """``points`` is the retention when none is given, ``max_points`` the largest (M9).
-    ``no_lan_free`` and ``no_target`` are the codes of the reasons why LAN-free transport is not
-    possible, and why it cannot be a target; or empty. ``other_networks``: what may be named beside
-    the networks of its inventory, to connect a machine to."""
+    ``no_lan_free`` is the code of the reason why LAN-free transport is not possible, or empty.
+    ``other_networks``: what may be named beside the networks of its inventory, to connect a
+    machine to."""
 
     points: int
     max_points: int
     smallest_interval_s: int
     no_lan_free: str = ""
-    no_target: str = ""
     other_networks: re.Pattern[str] | None = None
 
 
@@ -29,6 +28,5 @@ KINDS: Final[Mapping[str, Kind]] = {
                     other_networks=re.compile(r"user|bridge:[A-Za-z0-9._-]{1,15}")),
     # 32 snapshots a machine are the platform's limit (design, section 5); each takes a snapshot
     # made and removed, which is tens of seconds.
-    "vsphere": Kind(points=3, max_points=28, smallest_interval_s=60,
-                    no_target="platform.source-only"),
+    "vsphere": Kind(points=3, max_points=28, smallest_interval_s=60),
 }

@@ -135,8 +135,6 @@ def checked(conn: Connection, new: NewRule, faults: Faults,
         source = find_platform(conn, new.source)
     with faults.at("target"):
         target = find_platform(conn, new.target)
-        if KINDS[target.kind].no_target:
-            raise Refused(KINDS[target.kind].no_target, kind=target.kind)
     values: dict[str, Any] = {"name": name, "name_key": key}
     if source is not None and changes("source", "vm"):
         with faults.at("vm"):

@@ -137,7 +137,20 @@ def _clear(bench: Bench, context: Json) -> None:
     if known(bench, context).get("place"):
         there = home_of(bench, context)
         there.platform.write_back.demolish(there.vm, origin(bench, context))
+    else:
+        _forget_the_start(bench)
     home.forget(bench.folder)
+
+
+def _forget_the_start(bench: Bench) -> None:
+    """Nothing counts from where the source was started any more, only from its newest point."""
+    source = bench.source.source
+    head = bench.target.target(bench.key).lineage(replica_of(bench)).head
+    bases = [source.token_name(head.tracking)] if head is not None and head.tracking else []
+    for leftover in source.sweep(bench.rule.vm, bench.rule.id, (), bases):
+        if leftover.error:
+            bench.say("sweep.source", "warning", kind=leftover.kind, name=leftover.name,
+                      error=leftover.error)
 
 
 def _replica_on(bench: Bench, context: Json) -> None:

@@ -4,9 +4,6 @@ from . import Text
 
 TEXTS: dict[str, Text] = {
     # --- connection ---
-    "platform.source-only": Text(
-        "A platform of the kind {kind} can be a rule's source, but not its target yet.",
-        "Choose another target platform.", exit=8),
     "vsphere.cancelled": Text("vSphere broke the work off: {reason}."),
     "vsphere.clock": Text(
         "The clocks of the server and of this DR machine are {seconds} s apart.",

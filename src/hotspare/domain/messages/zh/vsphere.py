@@ -4,9 +4,6 @@ from .. import Text
 
 TEXTS: dict[str, Text] = {
     # --- 连接 ---
-    "platform.source-only": Text(
-        "{kind} 类平台目前可作为规则的源平台，尚不能作为目标平台。",
-        "请选择其他目标平台。"),
     "vsphere.cancelled": Text("vSphere 中断了该工作：{reason}。"),
     "vsphere.clock": Text(
         "服务器与本灾备机的时钟相差 {seconds} 秒。",
