@@ -354,6 +354,13 @@ def test_privileges_are_named(rig: VsphereRig, numbers: Numbers) -> None:
             platform.source.open_point(rig.vm, None, "off", numbers.next())
         assert denied.value.code == "vsphere.privilege"
         assert "VirtualMachine.Config.ChangeTracking" in str(denied.value)
+    rig.bed.calm()
+    rig.bed.deny("VirtualMachine.Inventory.Create")
+    with rig.platform() as platform:
+        report = platform.inventory.check()
+        assert report.ok, "a source can do without"
+        told = next(c.detail for c in report.checks if c.name == "target")
+        assert told == "as a source only, without VirtualMachine.Inventory.Create"
 
 
 @pytest.mark.parametrize(("options", "code"), [

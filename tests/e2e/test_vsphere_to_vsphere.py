@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hotspare.domain.errors import HotspareError
 from hotspare.domain.lineage import Lineage
 from hotspare.platforms.port import ReplicaRef
 from hotspare.platforms.vsphere.platform import VspherePlatform
@@ -31,7 +33,7 @@ class Pair:
     """A rule from a machine of two disks at one vCenter to another vCenter."""
 
     def __init__(self, lab: Lab, directory: Path, source: Vsphere, target: Vsphere) -> None:
-        self.source, self.target = source, target
+        self.source, self.target, self.kills = source, target, 0
         self.machine = source.create_vm(f"web-{os.urandom(2).hex()}",
                                         [(64, "LocalDS_0"), (32, "LocalDS_1")])
         self.machine.power_on()
@@ -71,6 +73,22 @@ class Pair:
         said = hotspare(self.rig.server, *arguments, "--wait", "--json", timeout_s=200)
         assert said.exit == 0, said.out + said.err + self.rig.story()
         return said.json
+
+    def go(self, state: str, *arguments: str) -> None:
+        """As :meth:`do`, however often the server is killed on the way to ``state``."""
+        said = hotspare(self.rig.server, *arguments, "--json")
+        assert said.exit == 0 or not self.rig.server.alive, said.out + said.err
+
+        def there() -> bool:
+            if not self.rig.server.alive:
+                self.kills += 1
+                self.rig.server.start()
+            with contextlib.suppress(HotspareError), self.rig.server.client() as client:
+                rule = client.rule(self.rig.rule)
+                return rule["live_task"] is None and rule["state"] == state
+            return False
+
+        wait_for(there, 120, state)
 
     def state(self) -> str:
         with self.rig.server.client() as client:
@@ -233,3 +251,111 @@ def test_planned_permanent_and_removed(pair: Pair) -> None:
     assert replica.vm.runtime.powerState == "poweredOn" and contents(replica) == kept
     assert replica.snapshots() == [] and pair.left() == []
     assert not any(o.key.startswith("hotspare.") for o in replica.vm.config.extraConfig)
+
+
+@pytest.mark.timeout(300)
+def test_points_are_proved(pair: Pair) -> None:
+    """By a test on an isolated network, and by reading them again."""
+    pair.protect()
+    pair.run(full=True)
+    pair.write(pair.machine, 2)
+    pair.run()
+    machines = {vm.name for vm in pair.target.view(_vm())}
+    with pair.rig.server.client() as client:
+        task = client.start_test(pair.rig.rule, {"point": 1, "boot_s": 30.0})
+        copy = wait_for(lambda: next((vm for vm in pair.target.view(_vm())
+                                      if vm.name not in machines), None), 60, "the copy is there")
+        Machine(pair.target, copy).tools()
+        pair.rig.ended(task)
+        [found] = client.tests(pair.rig.rule)
+    told = {check["name"]: check["state"] for check in found["checks"]}
+    assert told["heartbeat"] == told["network"] == "passed", told
+    with pair.rig.server.client() as client:
+        pair.rig.ended(client.scrub(pair.rig.rule, None, True))
+        assert not any(p["damaged_at"] for p in client.points(pair.rig.rule))
+    assert {vm.name for vm in pair.target.view(_vm())} == machines and pair.left() == []
+
+
+@pytest.mark.timeout(300)
+def test_home_to_a_new_place(pair: Pair) -> None:
+    """The source is lost with its machine: another one is made, on the source's platform."""
+    pair.protect()
+    pair.run(full=True)
+    pair.machine.power_off()
+    pair.do("failover", pair.rig.rule)
+    replica = pair.replica()
+    pair.write(replica, 2)
+    pair.do("failback", "start", pair.rig.rule, "--to", "site-a", "--name", "again",
+            "--storage", "LocalDS_0", "--network", "VM Network=VM Network")
+    pair.do("failback", "switch", pair.rig.rule)
+    home = list(contents(replica).values())
+    pair.do("failback", "commit", pair.rig.rule)
+    again = next(vm for vm in pair.source.view(_vm()) if vm.name == "again")
+    assert again.runtime.powerState == "poweredOn"
+    made = Machine(pair.source, again)
+    assert list(contents(made).values()) == home
+    assert made.snapshots() == [] or pair.rig.rule_id in made.snapshots()[0]
+    pair.rig.run()
+    assert made.snapshots() == [] and pair.left() == []
+    made.power_off()
+    wait(again.Destroy_Task())
+
+
+@pytest.mark.timeout(300)
+def test_a_rule_is_deleted_with_its_replica(pair: Pair) -> None:
+    pair.protect()
+    pair.run(full=True)
+    rule = pair.rig.rule_id
+    pair.do("rule", "delete", pair.rig.rule, "--delete-replica", "--yes")
+    assert pair.left() == []
+    assert not [vm for vm in pair.target.view(_vm()) if any(
+        o.value == rule for o in vm.config.extraConfig)]
+    assert not [p for store in pair.target.datastores()
+                for p in Path(store.info.url).iterdir() if rule in p.name]
+
+
+UNDONE = ("write-back.after-mark", "write-back.after-undo", "write-back.after-note",
+          "write-back.after-instant", "write-back.before-seal", "failback.copied",
+          "failback.sealed", "failback.replica-off", "switched.after-base", "failback.source-on",
+          "failback-undo.source-off", "failback-undo.restored", "write-back.snapshots-gone",
+          "write-back.files-gone")
+COMMITTED = ("stand.after-mark", "stand.after-revert", "stand.after-snapshot",
+             "failback.committed", "unstand.after-off", "unstand.after-revert",
+             "unstand.after-rename", "write-back.files-gone")
+_SHORT = {"write-back.after-undo", "switched.after-base", "failback-undo.restored",
+          "unstand.after-revert"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("point", "way"), [
+    pytest.param(point, way, marks=() if point in _SHORT else pytest.mark.soak)
+    for way, points in (("undo", UNDONE), ("commit", COMMITTED)) for point in points])
+def test_killed(pair: Pair, point: str, way: str) -> None:
+    """Our process, at each instant of a failover and of the way home."""
+    pair.protect()
+    pair.run(full=True)
+    pair.write(pair.machine, 2)
+    pair.machine.power_off()
+    before = contents(pair.machine)
+    pair.rig.server.stop()
+    pair.rig.server.start(f"{point}:kill")
+    rule = pair.rig.rule
+    pair.go("temporary-failover", "failover", rule)
+    replica = pair.replica()
+    pair.write(replica, 3)
+    pair.go("ready-to-switch", "failback", "start", rule)
+    pair.go("failed-back", "failback", "switch", rule)
+    home = contents(pair.machine)
+    assert pair.runs() and home == contents(replica) != before
+    if way == "undo":
+        pair.machine.write(1, 20 * MIB, b"meanwhile" * 1000)
+        pair.go("temporary-failover", "failback", "undo", rule, "--confirm",
+                pair.machine.vm.name)
+        assert contents(pair.machine) == before and not pair.runs()
+        pair.stands_on(home)
+    else:
+        pair.go("finished", "failback", "commit", rule)
+        assert contents(pair.machine) == home and pair.runs()
+        pair.run()
+    assert pair.kills == 1, "it was there"
+    assert pair.left() == []

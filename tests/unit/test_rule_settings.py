@@ -233,6 +233,8 @@ def test_retention_is_the_target_platforms(here: Rig) -> None:
     assert code(here, name="r3", vm="web2", retention=101) == ("input.range", "retention")
     here.rule("r3", "web2", retention=100)
     platform(here, "dst", kind="vsphere")
+    assert code(here, name="r2", vm="web1") == ("rule.kinds", "target")
+    platform(here, "src", kind="vsphere")
     assert code(here, name="r2", vm="web1", retention=29) == ("input.range", "retention")
     assert here.services.rules.get(VIEWER, here.rule("r2", "web1")).retention == 3
 

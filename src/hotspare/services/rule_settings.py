@@ -135,6 +135,8 @@ def checked(conn: Connection, new: NewRule, faults: Faults,
         source = find_platform(conn, new.source)
     with faults.at("target"):
         target = find_platform(conn, new.target)
+        if source is not None and source.kind not in KINDS[target.kind].sources:
+            raise Refused("rule.kinds", source=source.kind, target=target.kind)
     values: dict[str, Any] = {"name": name, "name_key": key}
     if source is not None and changes("source", "vm"):
         with faults.at("vm"):

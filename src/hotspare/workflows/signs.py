@@ -115,8 +115,8 @@ def signs_of(wanted: Checklist, point: Manifest, isolation: Isolation, rehearsal
 def _heartbeat(signs: Signs, point: Manifest, rehearsal: Rehearsal, running: Running) -> None:
     """An agent that froze the file systems for the point works in the guest. Of one that has only
     its channel nobody knows: it is not missed, unless it was asked for. A machine of VMware is
-    given the channel, and what was quiesced by VMware's agent may have no other."""
-    asked, foreign = signs.wanted.heartbeat, point.vm.virt == "vmware"
+    given the channel on KVM, and what was quiesced by VMware's agent may have no other."""
+    asked, foreign = signs.wanted.heartbeat, point.vm.virt != rehearsal.virt
     if asked is False or (asked is None and not (point.vm.agent or foreign)):
         return
     if not (point.vm.agent or foreign):

@@ -4,7 +4,8 @@
         vm = vsphere.create_vm("web", disks=[(64, "LocalDS_0")])
         connect(vsphere.access())
 
-What a guest has beyond its disks (an agent's heartbeat, a screen, ports) there is not.
+What a guest has beyond its disks there is not: no screen, no ports, and VMware Tools answer, with
+their heartbeat, where a test says so (:meth:`Machine.tools`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ TEXTS: dict[str, Text] = {
     "rule.temp-dir": Text(
         "{path} is no temporary directory.",
         "Give an absolute path on the DR machine, or none for the machine's own.", INPUT),
+    "rule.kinds": Text(
+        "Machines of {source} cannot be replicated to {target}.",
+        "Choose a target of the kind {source}.", UNSUPPORTED),
     "rule.lan-free-kvm": Text(
         "LAN-free transport is not possible on KVM: disks are read through QEMU, which alone "
         "knows what changed in them.", "Leave LAN-free off.", UNSUPPORTED),

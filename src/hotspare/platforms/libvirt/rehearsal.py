@@ -29,6 +29,8 @@ _ENDED: Final = {libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shut-down",
 class LibvirtRehearsal:
     """Implements :class:`~hotspare.platforms.port.Rehearsal`."""
 
+    virt = "kvm"
+
     def __init__(self, connection: Connection, key: bytes) -> None:
         self._connection = connection
         self._key = key

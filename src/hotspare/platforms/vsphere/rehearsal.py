@@ -20,6 +20,8 @@ from .trials import Trial
 class VsphereRehearsal:
     """Implements :class:`~hotspare.platforms.port.Rehearsal`."""
 
+    virt = "vmware"
+
     def __init__(self, connection: Connection, key: bytes) -> None:
         self._connection, self._key = connection, key
 

@@ -69,12 +69,16 @@ func (b *bed) control(w http.ResponseWriter, r *http.Request) {
 		}
 	case "tools":
 		if vm := machineOf(q.Get("vm")); vm != nil {
-			status := types.VirtualMachineToolsRunningStatusGuestToolsNotRunning
+			running, status, heart := types.VirtualMachineToolsRunningStatusGuestToolsNotRunning,
+				types.VirtualMachineToolsStatusToolsNotRunning, types.ManagedEntityStatusGray
 			if q.Get("on") == "1" {
-				status = types.VirtualMachineToolsRunningStatusGuestToolsRunning
+				running, status, heart = types.VirtualMachineToolsRunningStatusGuestToolsRunning,
+					types.VirtualMachineToolsStatusToolsOk, types.ManagedEntityStatusGreen
 			}
 			b.Lock()
-			vm.Guest.ToolsRunningStatus = string(status)
+			vm.Config.Tools = &types.ToolsConfigInfo{ToolsVersion: 12352}
+			vm.Guest.ToolsRunningStatus, vm.Guest.ToolsStatus = string(running), status
+			vm.GuestHeartbeatStatus = heart
 			b.Unlock()
 		}
 	case "write": // as the guest would: between two snapshots, never across one

@@ -9,6 +9,7 @@ TEXTS: dict[str, Text] = {
     "place.which": Text("平台 {platform} 上有多个 {kind}：{known}。", "请选择其中一个。", 2),
     "rule.temp-dir": Text("{path} 不是有效的临时目录。",
                           "请填写灾备机上的绝对路径；留空则使用灾备机自己的临时目录。", 2),
+    "rule.kinds": Text("不支持从 {source} 复制到 {target}。", "请选择 {source} 类的目标平台。", 8),
     "rule.lan-free-kvm": Text(
         "KVM 不支持 LAN-free 传输：磁盘须经 QEMU 读取，只有 QEMU 知道哪些数据发生了变化。",
         "请不要勾选 LAN-free。", 8),
