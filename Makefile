@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo          set up, then replicate a real guest between two hosts and fail over"
-	@echo "make demo-vsphere  the same from a simulated vCenter to KVM"
+	@echo "make demo-vsphere  the same from a simulated vCenter, to KVM and to another one"
 	@echo "make test          set up, then lint, type-check and run all tests"
 	@echo "make testbed       start two hosts and a guest to try the command line by hand"
 	@echo "make testbed-down  remove them"

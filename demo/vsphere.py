@@ -1,4 +1,5 @@
-"""Replicate a machine of (simulated) vSphere to KVM, fail over, undo, go on. Leaves nothing behind.
+"""Replicate a machine of (simulated) vSphere to KVM, fail over, undo, go on; then to another
+vSphere, and home again. Leaves nothing behind.
 
 The vCenter is a simulator with real disk content and changed block tracking; VMware's library is a
 stand-in. What the machine's disks hold is a real operating system, and so is what boots on KVM.
@@ -6,12 +7,16 @@ stand-in. What the machine's disks hold is a real operating system, and so is wh
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 import time
 
+from pyVmomi import vim
+
 from testbeds.kvm import Lab
-from testbeds.vsphere.appliance import Appliance
-from testbeds.vsphere.bed import PASSWORD, USER, Vsphere
+from testbeds.vsphere.appliance import STEP, Appliance
+from testbeds.vsphere.bed import PASSWORD, USER, Machine, Vsphere
 
 from .stage import Console, DemoError, play, say, tell_points, title
 
@@ -69,10 +74,56 @@ def _story(lab: Lab, console: Console, points_wanted: int, vsphere: Vsphere) -> 
         raise DemoError(f"snapshots are left at vSphere: {appliance.machine.snapshots()}")
     say("  no snapshot of ours is left at vSphere")
 
-    title("6. What was done")
+    with Vsphere() as second:
+        _to_vsphere(console, appliance.machine, second)
+
+    title("8. What was done")
     console.run("task", "list")
     say(f"\n  {time.monotonic() - began:.0f} s in all.")
     say("  By hand: make testbed-vsphere, then docs/user/vsphere.md.")
+
+
+def _to_vsphere(console: Console, machine: Machine, second: Vsphere) -> None:
+    title("6. The same machine to another vSphere, where its restore points are snapshots")
+    console.run("rule", "delete", "erp", "--delete-replica", "--yes", "--wait")
+    access = second.access()
+    words = [w for name, value in access.options.items() if name != "user"
+             for w in ("--option", f"{name}={value}")]
+    console.run("platform", "add", "vcenter2", access.uri, "--user", USER, "--password", *words,
+                HOTSPARE_PLATFORM_PASSWORD=PASSWORD)
+    console.run("platform", "refresh", "vcenter2")
+    console.run("rule", "create", "erp", "--source", "vcenter", "--vm", MACHINE, "--target",
+                "vcenter2", "--host", "DC0_C0_H0", "--storage", "LocalDS_0", "--network",
+                "VM Network=VM Network")
+    console.run("rule", "start", "erp", "--wait")
+    machine.write(1, STEP, os.urandom(STEP))
+    console.run("failover", "erp", "--planned", "--power-off", "--wait")
+    tell_points(console.points("erp"))
+    replica = next(Machine(second, vm) for vm in second.view(vim.VirtualMachine)
+                   if vm.name.startswith(MACHINE))
+    say(f"  {replica.vm.name} runs at the second vSphere: {replica.vm.runtime.powerState}")
+    for place in range(4):
+        replica.write(0, place * 9 * STEP, os.urandom(STEP))
+    say("  and has written something")
+
+    title("7. Home again: what the replica wrote goes back, and the source runs with it")
+    console.run("failback", "start", "erp", "--wait")
+    console.run("failback", "switch", "erp", "--power-off", "--wait")
+    if _content(machine) != _content(replica):
+        raise DemoError("the source is not what the replica was")
+    say("  the source runs again, block by block what the replica was")
+    console.run("failback", "commit", "erp", "--wait")
+    console.run("rule", "start", "erp", "--wait")
+    if machine.snapshots():
+        raise DemoError(f"snapshots are left at vSphere: {machine.snapshots()}")
+
+
+def _content(machine: Machine) -> list[str]:
+    found = []
+    for disk in machine.disks:
+        with machine.content(disk.file).open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
 
 
 if __name__ == "__main__":
