@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import nbd
 import pytest
 from pyVmomi import vim
 
@@ -290,8 +293,9 @@ def test_the_fence(rig: VsphereRig, origin: Intent) -> None:
         second = two.write_back.open(rig.vm, None, origin, 2)
         with pytest.raises(Reconnect), Reader(first.disks[disk]):
             pass                                # in one process it is ended
-        from hotspare.platforms.vsphere.writeback import _DiskOfSource, _Kept
-        old = _DiskOfSource(_Kept(one.connection, rig.machine.vm, origin), 1, disk)
+        from hotspare.platforms.vsphere.kept import Kept
+        from hotspare.platforms.vsphere.writeback_session import _DiskOfSource
+        old = _DiskOfSource(Kept(one.connection, rig.machine.vm, origin), 1, disk)
         with pytest.raises(Fenced), Reader(old):
             pass
         overwrite(second, disk, blocks(3), 0xBB)
@@ -366,6 +370,77 @@ def test_a_machine_that_is_gone(bed: Vsphere, origin: Intent) -> None:
             machine.Rename_Task(name)
             platform.write_back.clear(name, origin)
         assert left(rig, origin.rule) == []
+
+
+# --- what vSphere refuses ------------------------------------------------------------------------
+
+FAULTS = (
+    ("CreateSnapshot_Task", {"fault": "SnapshotFault"}),
+    ("CreateSnapshot_Task", {"drop": True, "after": True}),
+    ("CreateSnapshot_Task", {"fault": "TooManySnapshotLevels", "skip": 1}),
+    ("ReconfigVM_Task", {"fault": "TaskInProgress", "skip": 1}),
+    ("ReconfigVM_Task", {"drop": True, "after": True}),
+    ("RemoveSnapshot_Task", {"fault": "FileLocked"}),
+    ("RemoveSnapshot_Task", {"drop": True, "after": True}),
+    ("QueryChangedDiskAreas", {"fault": "FileFault"}),
+    ("MakeDirectory", {"drop": True, "after": True}),
+    ("MoveDatastoreFile_Task", {"fault": "CannotAccessFile"}),
+    ("MoveDatastoreFile_Task", {"drop": True, "after": True}),
+    ("SearchDatastore_Task", {"fault": "FileFault", "skip": 1}),
+    ("vddk-open", {"fault": "NfcBuffers"}),
+    ("RetrievePropertiesEx", {"fault": "NotAuthenticated", "skip": 6}))
+
+
+@pytest.mark.parametrize(("method", "how"), FAULTS)
+def test_a_fault(rig: VsphereRig, origin: Intent, method: str, how: dict[str, Any]) -> None:
+    """One in a call of each kind, before or after its work was done: done again it is right, and
+    all can be put back."""
+    before, disk = contents(rig), ids(rig)[0]
+
+    def passes(platform: VspherePlatform) -> None:
+        for number in (1, 2):
+            session = platform.write_back.open(rig.vm, None, origin, 1)
+            overwrite(session, disk, blocks(number, 30 + number), number)
+            session.close(sealed=True)
+
+    def until_done(what: Callable[[VspherePlatform], object]) -> None:
+        for _ in range(3):
+            with rig.platform() as platform, contextlib.suppress(HotspareError, nbd.Error):
+                what(platform)
+                return
+        with rig.platform() as platform:
+            what(platform)
+
+    rig.bed.fault(method, **how)
+    until_done(passes)
+    expected = bytearray(before[0])
+    for number in (1, 2):
+        for block in (number, 30 + number):
+            expected[block * BLOCK:(block + 1) * BLOCK] = bytes([number]) * BLOCK
+    assert contents(rig) == [bytes(expected), before[1]]
+    with rig.platform() as platform:
+        session = platform.write_back.open(rig.vm, None, origin, 1)
+        put_back(session)
+        session.close(sealed=False)
+    assert contents(rig) == before
+    rig.bed.calm()
+    rig.bed.fault(method, **how)
+    until_done(lambda platform: platform.write_back.clear(rig.vm, origin))
+    assert contents(rig) == before and left(rig, origin.rule) == []
+
+
+def test_a_full_datastore(rig: VsphereRig, origin: Intent) -> None:
+    before = contents(rig)
+    with rig.platform() as platform:
+        rig.bed.full("LocalDS_0")
+        assert code(platform, rig, origin) in {"datastore.full", "snapshot.failed"}
+        rig.bed.calm()
+        session = platform.write_back.open(rig.vm, None, origin, 1)
+        overwrite(session, ids(rig)[0], blocks(1), 1)
+        put_back(session)
+        session.close(sealed=False)
+        platform.write_back.clear(rig.vm, origin)
+    assert contents(rig) == before and left(rig, origin.rule) == []
 
 
 # --- killed --------------------------------------------------------------------------------------

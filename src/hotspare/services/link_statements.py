@@ -12,6 +12,10 @@ LONGEST = 400
 
 
 _P, _R, _T, _M = schema.platform, schema.rule, schema.task, schema.machine
+_OF_THE_END = {"outcome", "error", "figures", "full", "bytes_queried", "bytes_read", "bytes_moved",
+               "bytes_zero", "stall_s", "retries", "ended_at", "progress"}
+_LIVE_TASK = tuple(c for c in _T.c if c.name not in _OF_THE_END)
+"""What a live task has. Each column of each row costs time, and these are read all the time."""
 _OWN = _R.alias()
 _LIMITS = (_R.c.time_zone.label("rule_zone"), _R.c.bandwidth.label("rule_ranges"),
            _M.c.time_zone.label("machine_zone"), _M.c.bandwidth.label("machine_ranges"))
@@ -22,7 +26,7 @@ _LIVE = sa.and_(
     sa.or_(_T.c.rule.is_(None),
            _T.c.epoch == sa.select(_OWN.c.epoch).where(_OWN.c.id == _T.c.rule)
            .scalar_subquery()))
-MINE = (sa.select(_M.c.reported, _T, _R.c.name.label("rule_name"),
+MINE = (sa.select(_M.c.reported, *_LIVE_TASK, _R.c.name.label("rule_name"),
                   _P.c.name.label("platform_name"), *_LIMITS)
         .select_from(_M).outerjoin(_T, _LIVE).outerjoin(_R, _R.c.id == _T.c.rule)
         .outerjoin(_P, _P.c.id == _T.c.platform)
@@ -51,7 +55,7 @@ PLATFORM = _PLATFORMS.where(_P.c.id == sa.bindparam("platform"), sa.or_(
 HAS_RULE = (sa.select(_T.c.id).join(_R, _R.c.id == _T.c.rule)
             .where(*_HERE, _T.c.rule == sa.bindparam("rule"), _T.c.epoch == _R.c.epoch))
 SET_REPORTED = sa.update(_M).where(_M.c.name == sa.bindparam("b_machine"))
-TASKS = (sa.select(_T, _R.c.epoch.label("rule_epoch"), _R.c.source, _R.c.target, *_LIMITS)
+TASKS = (sa.select(*_LIVE_TASK, _R.c.epoch.label("rule_epoch"), _R.c.source, _R.c.target, *_LIMITS)
          .outerjoin(_R, _R.c.id == _T.c.rule).join(_M, _M.c.name == _T.c.machine)
          .where(_T.c.id.in_(sa.bindparam("tasks", expanding=True))))
 BEGIN_TASK = sa.update(_T).where(_T.c.id == sa.bindparam("b_task"), _T.c.state == "dispatched")

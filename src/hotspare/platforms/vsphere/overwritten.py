@@ -89,7 +89,8 @@ def directory_of(origin: Intent) -> str:
 def forget_everywhere(connection: Connection, origin: Intent) -> list[Leftover]:
     """For a machine that is gone, with the mark that said where."""
     found = []
-    for _, values in connection.collect(vim.Datastore, ["name"]):
-        if Files(connection, str(values["name"]), directory_of(origin)).delete():
+    for _, values in connection.collect(vim.Datastore, ["name", "summary.accessible"]):
+        files = Files(connection, str(values["name"]), directory_of(origin))
+        if values["summary.accessible"] and files.delete():
             found.append(Leftover("undo", directory_of(origin)))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyVmomi import vim
@@ -42,12 +42,6 @@ class Mark:
                         str(found["sealed"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ForeignChange("undo.mark", vm=config.name, option=_key(origin)) from error
-
-    def of_epoch(self, epoch: int) -> Mark:
-        return replace(self, epoch=epoch)
-
-    def changed(self, **changes: Any) -> Mark:
-        return replace(self, **changes)
 
     def write(self, connection: Connection, machine: Any, config: Any, origin: Intent) -> None:
         """Into the configuration that was read as ``config``. Raises Retry ``source.busy`` when
