@@ -291,8 +291,10 @@ def test_the_fence(rig: VsphereRig, origin: Intent) -> None:
         first = one.write_back.open(rig.vm, None, origin, 1)
         overwrite(first, disk, blocks(1), 0xAA)
         second = two.write_back.open(rig.vm, None, origin, 2)
-        with pytest.raises(Reconnect), Reader(first.disks[disk]):
-            pass                                # in one process it is ended
+        with pytest.raises(Fenced), Reader(first.disks[disk]):
+            pass
+        with pytest.raises(Reconnect):          # in one process it is ended
+            first.preserve(disk, blocks(2), ignore)
         from hotspare.platforms.vsphere.kept import Kept
         from hotspare.platforms.vsphere.writeback_session import _DiskOfSource
         old = _DiskOfSource(Kept(one.connection, rig.machine.vm, origin), 1, disk)
@@ -457,6 +459,7 @@ kind, uri, options, secret = order["access"]
 platform = VspherePlatform(PlatformAccess("child", kind, uri, options, secret))
 origin = Intent(*order["origin"])
 session = platform.write_back.open(order["vm"], None, origin, 1)
+import nbd
 for disk, export in session.disks.items():
     session.preserve(disk, [Extent(0, 65536)], lambda done, total: None)
     with export.open() as endpoint:
