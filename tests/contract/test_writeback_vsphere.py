@@ -100,6 +100,18 @@ def test_a_suspended_machine_is_not_started(rig: VsphereRig, rule: str) -> None:
     rig.power_on()
 
 
+def test_a_guest_that_cannot_be_asked(rig: VsphereRig) -> None:
+    """It is told at once, and nothing is cut off unless that was allowed."""
+    rig.power_on()
+    rig.machine.tools(False)
+    with rig.platform() as platform:
+        with pytest.raises(Refused) as caught:
+            platform.source.shut_down(rig.vm, 60.0, False)
+        assert caught.value.code == "vsphere.no-tools" and rig.running()
+        platform.source.shut_down(rig.vm, 60.0, True)
+    assert not rig.running()
+
+
 def test_a_start_that_failed(rig: VsphereRig, rule: str) -> None:
     """The base of the first try is that of the second."""
     intent = Intent(rule, 1, 1)

@@ -77,6 +77,9 @@ TEXTS: dict[str, Text] = {
         "{path} is not taken for VMware's library or nbdkit's plugin for it: it has another name, "
         "or others than root can change it.",
         "Let it belong to root, and be writable for root only.", exit=5),
+    "vsphere.no-tools": Text(
+        "{vm} could not be asked to shut down: VMware Tools do not answer in its guest.",
+        "Shut it down from inside, or allow its power to be cut (--power-off).", exit=4),
     "vsphere.no-transport": Text(
         "No transport can reach {file}: {reasons}.",
         "See docs/user/vsphere.md for what each of them needs.", exit=8),

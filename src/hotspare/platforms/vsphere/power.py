@@ -8,7 +8,7 @@ from typing import Any
 
 from pyVmomi import vim
 
-from ...domain.errors import HotspareError, Retry
+from ...domain.errors import HotspareError, Refused, Retry
 from ...domain.machine import Power
 from .connection import Connection
 from .machine_read import power_named
@@ -36,6 +36,12 @@ def shut_down(connection: Connection, machine: Any, grace_s: float) -> bool:
         while time.monotonic() < end and power_of(connection, machine) != "off":
             time.sleep(min(1.0, grace_s / 10))
     return power_of(connection, machine) == "off"
+
+
+def refuse_without_tools(connection: Connection, machine: Any, name: str) -> None:
+    """Raises Refused ``vsphere.no-tools`` when the guest of a machine could not be asked to go."""
+    if not tools_run(connection, machine):
+        raise Refused("vsphere.no-tools", vm=name)
 
 
 def power_off(connection: Connection, machine: Any) -> None:

@@ -52,6 +52,7 @@ class VsphereSource:
         if power.shut_down(self._connection, machine, grace_s):
             return
         if not force:
+            power.refuse_without_tools(self._connection, machine, vm)
             raise Refused("source.still-runs", vm=vm, grace_s=grace_s)
         power.power_off(self._connection, machine)
 

@@ -167,6 +167,7 @@ class VsphereStandby:
         if machine is None or power.shut_down(self._connection, machine, grace_s):
             return
         if not force:
+            power.refuse_without_tools(self._connection, machine, running.name)
             raise Refused("replica.still-runs", name=running.name, grace_s=grace_s)
         power.power_off(self._connection, machine)
 
