@@ -221,7 +221,15 @@ def test_two_of_one_name(vsphere: Vsphere, platform: VspherePlatform) -> None:
 
 
 def test_places(vsphere: Vsphere, esxi: Vsphere, platform: VspherePlatform) -> None:
+    [datacenter] = vsphere.view(vim.Datacenter)
+    folder = datacenter.vmFolder.CreateFolder("a%2fb")
+    folder.CreateFolder("c")
+    pool = vsphere.view(vim.HostSystem)[0].parent.resourcePool
+    pool.CreateResourcePool("gold", pool.config).CreateResourcePool("web", pool.config)
     found = list(platform.inventory.places())
+    assert {(p.name, p.parent) for p in found if p.kind == "folder"} >= {
+        ("a/b", "DC0"), ("a/b/c", "DC0")}
+    assert {"gold", "gold/web"} <= {p.name for p in found if p.kind == "pool"}
     hosts = [p for p in found if p.kind == "host"]
     assert [p.name for p in found if p.kind == "datacenter"] == ["DC0"]
     assert len(hosts) == 2 and all(p.parent == "DC0" and p.usable for p in hosts)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyVmomi import vim
 
-from hotspare.domain.errors import HotspareError
+from hotspare.domain.errors import GiveUp, HotspareError
 from hotspare.domain.lineage import Lineage
 from hotspare.platforms.port import ReplicaRef
 from hotspare.platforms.vsphere.platform import VspherePlatform
@@ -44,10 +45,12 @@ class Pair:
 
     def protect(self, **settings: Any) -> None:
         with self.rig.server.client() as client:
+            there = {p["name"] for p in client.platforms()}
             for name, bed in (("site-a", self.source), ("site-b", self.target)):
                 access = bed.access()
-                client.add_platform(name, access.uri, kind="vsphere",
-                                    options=dict(access.options), secret=PASSWORD)
+                if name not in there:
+                    client.add_platform(name, access.uri, kind="vsphere",
+                                        options=dict(access.options), secret=PASSWORD)
             wait_for(lambda: all(p["refreshed_at"] for p in client.platforms()), 60,
                      "both platforms are read")
             self.rig.rule_id = client.create_rule({
@@ -105,7 +108,7 @@ class Pair:
 
     def replica(self) -> Machine:
         """The machine that holds the points, under whatever name."""
-        found = [vm for vm in self.target.view(_vm()) if any(
+        found = [vm for vm in self.target.view(vim.VirtualMachine) if any(
             o.key == "hotspare.rule" and o.value == self.rig.rule_id
             for o in vm.config.extraConfig)]
         assert len(found) == 1, found
@@ -142,9 +145,6 @@ class Pair:
         wait(self.machine.vm.Destroy_Task())
 
 
-def _vm() -> Any:
-    from pyVmomi import vim
-    return vim.VirtualMachine
 
 
 @pytest.fixture
@@ -164,12 +164,20 @@ def pair(lab: Lab, vsphere: Vsphere, vsphere_factory: Callable[..., Vsphere], tm
 @pytest.mark.timeout(300)
 def test_there_and_back(pair: Pair) -> None:
     """Replicated, failed over and undone, failed over and home again, and on from there."""
-    pair.protect(retention=3)
+    [datacenter] = pair.target.view(vim.Datacenter)
+    folder = datacenter.vmFolder.CreateFolder("DR").CreateFolder("Web")
+    host = next(h for h in pair.target.view(vim.HostSystem) if h.name == "DC0_C0_H0")
+    pool = host.parent.resourcePool.CreateResourcePool("spare", host.parent.resourcePool.config)
+    with pytest.raises(GiveUp) as caught:
+        pair.protect(pool="spare", folder="DR/Mail")
+    assert caught.value.code == "place.unknown" and "DR/Web" in str(caught.value)
+    pair.protect(retention=3, pool="spare", folder="DR/Web")
     points = {1: pair.run(full=True)}
     for number in (2, 3, 4):
         pair.write(pair.machine, number)
         points[number] = pair.run()
     assert [p.number for p in pair.lineage().points] == [2, 3, 4]
+    assert (pair.replica().vm.parent, pair.replica().vm.resourcePool) == (folder, pool)
     assert pair.left() == []
 
     # to an older point, and undone: what the replica wrote is gone
@@ -260,10 +268,10 @@ def test_points_are_proved(pair: Pair) -> None:
     pair.run(full=True)
     pair.write(pair.machine, 2)
     pair.run()
-    machines = {vm.name for vm in pair.target.view(_vm())}
+    machines = {vm.name for vm in pair.target.view(vim.VirtualMachine)}
     with pair.rig.server.client() as client:
         task = client.start_test(pair.rig.rule, {"point": 1, "boot_s": 30.0})
-        copy = wait_for(lambda: next((vm for vm in pair.target.view(_vm())
+        copy = wait_for(lambda: next((vm for vm in pair.target.view(vim.VirtualMachine)
                                       if vm.name not in machines), None), 60, "the copy is there")
         Machine(pair.target, copy).tools()
         pair.rig.ended(task)
@@ -273,7 +281,8 @@ def test_points_are_proved(pair: Pair) -> None:
     with pair.rig.server.client() as client:
         pair.rig.ended(client.scrub(pair.rig.rule, None, True))
         assert not any(p["damaged_at"] for p in client.points(pair.rig.rule))
-    assert {vm.name for vm in pair.target.view(_vm())} == machines and pair.left() == []
+    assert {vm.name for vm in pair.target.view(vim.VirtualMachine)} == machines
+    assert pair.left() == []
 
 
 @pytest.mark.timeout(300)
@@ -290,7 +299,7 @@ def test_home_to_a_new_place(pair: Pair) -> None:
     pair.do("failback", "switch", pair.rig.rule)
     home = list(contents(replica).values())
     pair.do("failback", "commit", pair.rig.rule)
-    again = next(vm for vm in pair.source.view(_vm()) if vm.name == "again")
+    again = next(vm for vm in pair.source.view(vim.VirtualMachine) if vm.name == "again")
     assert again.runtime.powerState == "poweredOn"
     made = Machine(pair.source, again)
     assert list(contents(made).values()) == home
@@ -308,7 +317,7 @@ def test_a_rule_is_deleted_with_its_replica(pair: Pair) -> None:
     rule = pair.rig.rule_id
     pair.do("rule", "delete", pair.rig.rule, "--delete-replica", "--yes")
     assert pair.left() == []
-    assert not [vm for vm in pair.target.view(_vm()) if any(
+    assert not [vm for vm in pair.target.view(vim.VirtualMachine) if any(
         o.value == rule for o in vm.config.extraConfig)]
     assert not [p for store in pair.target.datastores()
                 for p in Path(store.info.url).iterdir() if rule in p.name]

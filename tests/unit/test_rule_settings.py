@@ -98,6 +98,8 @@ def test_every_setting_is_kept_and_shown(here: Rig) -> None:
     ({"temp_dir": "/"}, ("rule.temp-dir", "temp_dir")),
     ({"machine": "nobody"}, ("machine.not-found", "machine")),
     ({"datacenter": "mars"}, ("place.unknown", "datacenter")),
+    ({"folder": "mars"}, ("place.unknown", "folder")),
+    ({"pool": "mars"}, ("place.unknown", "pool")),
     ({"host": "nowhere"}, ("place.unknown", "host")),
     ({"networks": {"a": "zzz"}}, ("network.unknown", "networks")),
     ({"lan_free": True}, ("rule.lan-free-kvm", "lan_free")),

@@ -79,6 +79,8 @@ class EditPlatform(Input):
 class Changeable(Input):
     datacenter: Place = Field("", description="empty: the target has one")
     host: Place = ""
+    folder: Place = Field("", description="of the replica; empty: the datacenter's own")
+    pool: Place = Field("", description="resource pool; empty: all that the host has")
     networks: Networks = Field(
         {}, description="source network to target network")
     temp_dir: Folder = Field("", description="on the DR machine; empty: its own")

@@ -25,6 +25,10 @@ def given(
         help="Datacenter at the target, where it has several.")] = None,
     host: Annotated[str | None, typer.Option(
         help="Host at the target, where it has several.")] = None,
+    folder: Annotated[str | None, typer.Option(
+        metavar="PATH", help="Folder of the replica, on vSphere.")] = None,
+    pool: Annotated[str | None, typer.Option(
+        metavar="PATH", help="Resource pool of the replica, on vSphere.")] = None,
     storage: Annotated[str | None, typer.Option(
         metavar="POOL", help="Storage at the target.")] = None,
     network: Annotated[list[str] | None, typer.Option(
@@ -69,6 +73,7 @@ def given(
     """What the options say, in the API's form; what they do not say is left out."""
     settings: dict[str, Any] = {
         "source": source, "target": target, "datacenter": datacenter, "host": host,
+        "folder": folder, "pool": pool,
         "storage": storage, "machine": machine, "temp_dir": temp_dir, "time_zone": zone,
         "retention": retention, "quiesce": quiesce, "fast_transfer": fast_transfer,
         "lan_free": lan_free, "devices": devices, "delete_replica": delete_with,

@@ -362,7 +362,9 @@ def _show(r: shapes.Rule) -> None:
     waits, error, pause = r["waits_for"] or {}, r["last_error"] or {}, r["pause"] or {}
     both = r["both_run"] or {}
     covers = r["retention_covers_s"]
-    place = ", ".join(filter(None, [r["datacenter"], r["host"], f"storage {r['storage']}"]))
+    place = ", ".join(filter(None, [
+        r["datacenter"], r["host"], *(f"{kind} {r[kind]}" for kind in ("folder", "pool", "storage")
+                                      if r[kind])]))
     facts([
         ("name", r["name"]), ("id", r["id"]), ("group", r["group_name"] or ""),
         ("state", f"{_state(r)} ({r['state_zh']})"), ("phase", r["phase"] or ""),

@@ -81,6 +81,8 @@ class Rule(TypedDict):
     target: str
     target_name: str
     datacenter: str
+    folder: str
+    pool: str
     host: str
     storage: str
     replica_name: str

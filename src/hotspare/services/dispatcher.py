@@ -340,6 +340,7 @@ def _settings(rule: Record, task: Record) -> RuleSettings:
         retention=rule.retention, quiesce=rule.quiesce, transfer_buffer=task.transfer_buffer,
         temp_dir=rule.temp_dir or rule.machine_temp_dir, fast_transfer=rule.fast_transfer,
         lan_free=rule.lan_free, devices=rule.devices, datacenter=rule.datacenter, host=rule.host,
+        folder=rule.folder, pool=rule.pool,
         damage=rule.damage or {})
 
 

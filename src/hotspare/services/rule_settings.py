@@ -41,6 +41,8 @@ class NewRule:
     replica_name: str | None = None     # None: the machine's own where that is free
     datacenter: str = ""                # empty: the target has one
     host: str = ""
+    folder: str = ""                    # empty: the datacenter's own
+    pool: str = ""                      # empty: all resources of the host or its cluster
     networks: dict[str, str] = field(default_factory=dict)
     machine: str | None = None          # None: the target platform's
     temp_dir: str = ""                  # empty: the DR machine's own
@@ -57,7 +59,8 @@ class NewRule:
     group: str | None = None
 
 
-PLACED: Final = ("source", "vm", "target", "datacenter", "host", "storage", "replica_name")
+PLACED: Final = ("source", "vm", "target", "datacenter", "host", "folder", "pool", "storage",
+                 "replica_name")
 """What cannot change any more once there is something of the rule at its target."""
 
 SHARED: Final = tuple(f.name for f in dataclasses.fields(NewRule)
@@ -144,7 +147,7 @@ def checked(conn: Connection, new: NewRule, faults: Faults,
             values |= {"vm": vm.ref, "vm_name": vm.name, "vm_key": vm_key(source, vm.ref)}
             _unprotected(conn, source, vm, ident)
     if target is not None:
-        if changes("target", "datacenter", "host", "storage"):
+        if changes("target", "datacenter", "host", "folder", "pool", "storage"):
             values |= _placed(target, new, faults)
         if changes("target", "datacenter", "host", "networks"):
             with faults.at("networks"):
@@ -307,8 +310,9 @@ def _only(places: list[dict[str, Any]]) -> str:
 
 
 def _placed(target: Record, new: NewRule, faults: Faults) -> dict[str, str]:
-    """Datacenter, host and storage as chosen from the target's inventory. Where there is only
-    one, its name is not stored: it may change, and means nothing."""
+    """Datacenter, host, folder, pool and storage as chosen from the target's inventory. Where
+    there is only one datacenter or host, its name is not stored: it may change, and means
+    nothing."""
     with faults.at("target"):
         if target.refreshed_at is None:
             raise Refused("platform.not-refreshed", name=target.name)
@@ -326,6 +330,13 @@ def _placed(target: Record, new: NewRule, faults: Faults) -> dict[str, str]:
                 raise Refused("place.which", kind=kind, platform=target.name,
                               known=", ".join(sorted(known)))
             values[kind] = wanted if len(known) > 1 else ""
+    for kind, wanted in (("folder", new.folder), ("pool", new.pool)):
+        with faults.at(kind):
+            known = sorted(_reachable(target, new, kind))
+            if wanted and wanted not in known:
+                raise GiveUp("place.unknown", kind=kind, name=wanted, platform=target.name,
+                             known=", ".join(known) or "-")
+            values[kind] = wanted
     with faults.at("storage"):
         if "host" not in faults:
             _storage(target, new)

@@ -120,6 +120,8 @@ class RuleView:
     target_name: str
     datacenter: str                     # empty: the target has one
     host: str
+    folder: str
+    pool: str
     storage: str
     replica_name: str
     networks: dict[str, str]

@@ -138,6 +138,8 @@ rule = Table(
     Column("target", ForeignKey("platform.id"), nullable=False),
     Column("datacenter", sa.Text, nullable=False, default=""),  # empty: the platform has one place
     Column("host", sa.Text, nullable=False, default=""),
+    Column("folder", sa.Text, nullable=False, default=""),
+    Column("pool", sa.Text, nullable=False, default=""),
     Column("storage", sa.Text, nullable=False),
     Column("replica_name", sa.Text, nullable=False),
     Column("networks", sa.JSON, nullable=False),

@@ -45,6 +45,8 @@ class RuleSettings:
     lan_free: bool = False
     datacenter: str = ""
     host: str = ""
+    folder: str = ""
+    pool: str = ""
     devices: Devices = "auto"
     damage: dict[str, Any] = field(default_factory=dict)    # of the newest point: domain.damage
 

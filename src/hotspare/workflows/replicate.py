@@ -51,8 +51,8 @@ def _create(bench: Bench, context: Json) -> None:
         bench.say("transport.lan-free-unavailable")
     _target(bench).ensure_replica(
         ReplicaSpec(rule=rule.id, name=rule.replica_name, storage=rule.storage,
-                    host=rule.host, datacenter=rule.datacenter, networks=rule.networks,
-                    devices=rule.devices),
+                    host=rule.host, datacenter=rule.datacenter, folder=rule.folder, pool=rule.pool,
+                    networks=rule.networks, devices=rule.devices),
         vm, Intent(rule.id, bench.task.epoch, bench.task.id))
 
 

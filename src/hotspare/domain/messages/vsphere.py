@@ -77,6 +77,9 @@ TEXTS: dict[str, Text] = {
         "{path} is not taken for VMware's library or nbdkit's plugin for it: it has another name, "
         "or others than root can change it.",
         "Let it belong to root, and be writable for root only.", exit=5),
+    "target.place-gone": Text(
+        "There is no {kind} {name} at the target any more. Known there: {known}.",
+        "Make it again, or choose another one for the rule.", exit=8),
     "vsphere.no-tools": Text(
         "{vm} could not be asked to shut down: VMware Tools do not answer in its guest.",
         "Shut it down from inside, or allow its power to be cut (--power-off).", exit=4),

@@ -31,9 +31,10 @@ class ConnectionReport:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node of datacenter > host > storage/network/…"""
+    """A node of datacenter > host > storage/network/pool, or datacenter > folder. Folders and
+    pools in others are named by their path: ``Production/Web``."""
 
-    kind: Literal["datacenter", "host", "storage", "network"]
+    kind: Literal["datacenter", "host", "storage", "network", "folder", "pool"]
     name: str
     parent: str = ""
     free: int | None = None         # bytes

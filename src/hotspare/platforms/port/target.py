@@ -31,6 +31,8 @@ class ReplicaSpec:
     storage: str                    # storage pool or datastore
     host: str = ""                  # target host; empty where the connection is one host
     datacenter: str = ""
+    folder: str = ""                # of the replica; empty: the datacenter's
+    pool: str = ""                  # its resources; empty: all of the host's or its cluster's
     networks: Mapping[str, str] = field(default_factory=dict)  # source network -> target network
     devices: Devices = "auto"       # of a machine of another hypervisor
 

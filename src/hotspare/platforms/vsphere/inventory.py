@@ -13,7 +13,7 @@ from pyVmomi import vim
 from ...domain.errors import GiveUp, HotspareError, Refused
 from ...domain.machine import Power
 from ..port import Check, ConnectionReport, Place, ReplicaRef, VmSummary
-from . import nbdkit, privileges, vddk
+from . import nbdkit, placement, privileges, vddk
 from .connection import PAGE, Connection
 from .machine_read import disks_of, power_named, refuse, size_of
 from .replica import UUID_BEGIN, rules_on
@@ -99,8 +99,14 @@ class VsphereInventory:
                     for obj, values in connection.collect(vim.Network, ["name"])
                     if obj._moId not in uplinks}
         hosts = list(connection.collect(vim.HostSystem, _HOST))
-        for _, datacenter in connection.collect(vim.Datacenter, ["name"]):
+        folders = placement.Tree(connection, vim.Folder)
+        pools = placement.Tree(connection, vim.ResourcePool)
+        for _, datacenter in connection.collect(vim.Datacenter, ["name", "vmFolder"]):
             yield Place("datacenter", str(datacenter["name"]))
+            for path in folders.below(datacenter["vmFolder"]):
+                yield Place("folder", path, str(datacenter["name"]))
+        resources = {obj._moId: values["resourcePool"] for obj, values in connection.collect(
+            vim.ComputeResource, ["resourcePool"])}
         for _, host in hosts:
             usable = (host["runtime.connectionState"] == "connected"
                       and not host["runtime.inMaintenanceMode"])
@@ -110,6 +116,8 @@ class VsphereInventory:
             for store in host.get("datastore", ()):
                 if store._moId in stores:
                     yield _storage(stores[store._moId], str(host["name"]))
+            for path in pools.below(resources[host["parent"]._moId]):
+                yield Place("pool", path, str(host["name"]))
             for network in host.get("network", ()):
                 if network._moId in networks:
                     yield Place("network", networks[network._moId], str(host["name"]))

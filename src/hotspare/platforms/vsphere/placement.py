@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from pyVmomi import vim
 
@@ -38,12 +39,47 @@ def refuse_memory(connection: Connection, host: Any, memory: int) -> None:
         raise Refused("target.memory", memory=memory, offered=size)
 
 
-def create(connection: Connection, files: Files, host: Any, spec: Any) -> Any:
-    """A machine as ``spec`` says, on the datastore of ``files``: all of it or nothing."""
+class Tree:
+    """All folders, or all resource pools, read at once."""
+
+    def __init__(self, connection: Connection, kind: Any) -> None:
+        self._found = {obj._moId: (obj, str(values["name"]), values["parent"]._moId)
+                       for obj, values in connection.collect(kind, ["name", "parent"])
+                       if values.get("parent") is not None}
+
+    def below(self, root: Any) -> dict[str, Any]:
+        """Those in ``root`` and in each other, by path: ``Production/Web``."""
+        found = {}
+        for ident, (obj, _, _) in self._found.items():
+            path, at = [], ident
+            while at in self._found and at != root._moId:
+                path.append(unquote(self._found[at][1]))
+                at = self._found[at][2]
+            if path and at == root._moId:
+                found["/".join(reversed(path))] = obj
+        return found
+
+
+def _below(connection: Connection, kind: str, root: Any, wanted: str) -> Any:
+    known = Tree(connection, vim.Folder if kind == "folder" else vim.ResourcePool).below(root)
+    if wanted not in known:
+        raise Refused("target.place-gone", kind=kind, name=wanted,
+                      known=", ".join(sorted(known)) or "-")
+    return known[wanted]
+
+
+def create(connection: Connection, files: Files, host: Any, spec: Any, folder: str = "",
+           pool: str = "") -> Any:
+    """A machine as ``spec`` says, on the datastore of ``files``: all of it or nothing. Raises
+    Refused ``target.place-gone``."""
     spec.files = vim.vm.FileInfo(vmPathName=f"[{files.storage}]")
     values = connection.read(host, "parent")
-    pool = connection.read(values["parent"], "resourcePool")["resourcePool"]
-    folder = connection.read(files.datacenter, "vmFolder")["vmFolder"]
+    resources = connection.read(values["parent"], "resourcePool")["resourcePool"]
+    if pool:
+        resources = _below(connection, "pool", resources, pool)
+    home = connection.read(files.datacenter, "vmFolder")["vmFolder"]
+    if folder:
+        home = _below(connection, "folder", home, folder)
     with connection.calls(vm=spec.name):
-        task = folder.CreateVM_Task(spec, pool, host)
+        task = home.CreateVM_Task(spec, resources, host)
     return connection.wait(task, vm=spec.name)

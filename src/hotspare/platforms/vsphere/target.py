@@ -70,7 +70,7 @@ class VsphereTarget:
         there.files.make_directory()
         wanted.instanceUuid, wanted.changeTrackingEnabled = there.uuid, True
         wanted.extraConfig = [vim.option.OptionValue(key=RULE, value=spec.rule)]
-        placement.create(self._connection, there.files, host, wanted)
+        placement.create(self._connection, there.files, host, wanted, spec.folder, spec.pool)
         return ref
 
     def remove_replica(self, replica: ReplicaRef) -> list[Leftover]:

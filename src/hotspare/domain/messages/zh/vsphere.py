@@ -92,6 +92,8 @@ TEXTS: dict[str, Text] = {
     "vddk.untrusted": Text(
         "{path} 不能用作 VMware 的库或 nbdkit 的相应插件：名称不符，或 root 以外的用户可以更改它。",
         "请使其属于 root，且只有 root 可写。"),
+    "target.place-gone": Text(
+        "目标平台上已没有 {kind} {name}。现有：{known}。", "请重新创建，或为规则选择其他位置。"),
     "vsphere.no-tools": Text(
         "无法通知 {vm} 关机：客户机中的 VMware Tools 没有响应。",
         "请在系统内部关机，或允许强制断电（--power-off）。"),
