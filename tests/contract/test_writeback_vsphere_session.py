@@ -393,7 +393,9 @@ FAULTS = (
     ("RetrievePropertiesEx", {"fault": "NotAuthenticated", "skip": 6}))
 
 
-@pytest.mark.parametrize(("method", "how"), FAULTS)
+@pytest.mark.parametrize(("method", "how"), [
+    pytest.param(*fault, marks=pytest.mark.soak if place % 2 else ()) for place, fault
+    in enumerate(FAULTS)])
 def test_a_fault(rig: VsphereRig, origin: Intent, method: str, how: dict[str, Any]) -> None:
     """One in a call of each kind, before or after its work was done: done again it is right, and
     all can be put back."""
