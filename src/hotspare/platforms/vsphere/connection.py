@@ -6,8 +6,9 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,9 @@ large disk take minutes on a busy host. Long work is done by tasks, which are as
 
 PAGE = 250
 """Objects of one answer: some 20 KiB each with all devices."""
+
+_AT_ONCE = 2
+"""Answers that are waited for or taken apart at a time."""
 
 
 class Connection:
@@ -146,6 +150,19 @@ class Connection:
             if len(objs) > 1:       # the server answers for none, when one is gone
                 for obj in objs:
                     yield from self.details([obj], paths)
+
+    def details_of_each(self, batches: Iterable[Sequence[Any]], paths: Sequence[str]
+                        ) -> Iterator[dict[str, dict[str, Any]]]:
+        """As :meth:`details`, of one batch after the other: while one is taken apart here the
+        server answers for the next."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            asked: deque[Future[dict[str, dict[str, Any]]]] = deque()
+            for batch in batches:
+                asked.append(pool.submit(lambda objs: dict(self.details(objs, paths)), batch))
+                if len(asked) == _AT_ONCE:
+                    yield asked.popleft().result()
+            while asked:
+                yield asked.popleft().result()
 
     def read(self, obj: Any, *paths: str) -> dict[str, Any]:
         """Properties of one object in one call. Raises GiveUp ``vsphere.object-gone``."""

@@ -136,9 +136,10 @@ class VsphereInventory:
         for obj, values in found:
             if obj._moId in self._known:
                 yield _summary(obj, values, self._known[obj._moId])
-        for first in range(0, len(changed), PAGE):
-            batch = changed[first:first + PAGE]
-            details = dict(self._connection.details([obj for obj, _ in batch], _DETAILS))
+        batches = [changed[first:first + PAGE] for first in range(0, len(changed), PAGE)]
+        answers = self._connection.details_of_each(
+            ([obj for obj, _ in batch] for batch in batches), _DETAILS)
+        for batch, details in zip(batches, answers, strict=True):
             for obj, values in batch:
                 if obj._moId in details:        # else it went since it was listed
                     known = _Known.of(values, details[obj._moId])

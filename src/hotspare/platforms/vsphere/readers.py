@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
-from ...domain.errors import Reconnect
 from ..port import NbdEndpoint
+from .openings import Openings
 from .transports import DiskExport
 
 _lock = threading.Lock()
@@ -19,9 +18,7 @@ class PointReader:
 
     def __init__(self, rule: str, number: int) -> None:
         self.rule, self.number = rule, number
-        self._ended = False
-        self._open: list[contextlib.ExitStack] = []
-        self._lock = threading.Lock()
+        self._openings = Openings(f"reader of point {number}")
 
     def __enter__(self) -> PointReader:
         with _lock:
@@ -32,29 +29,13 @@ class PointReader:
         with _lock:
             _readers.discard(self)
 
-    @contextlib.contextmanager
-    def opened(self, export: DiskExport) -> Iterator[NbdEndpoint]:
-        """Raises Reconnect ``receiver.gone`` when the reader was ended."""
-        stack = contextlib.ExitStack()
-        with self._lock:
-            if self._ended:
-                raise Reconnect("receiver.gone", domain=f"reader of point {self.number}")
-            endpoint = stack.enter_context(export.open())
-            self._open.append(stack)
-        try:
-            yield endpoint
-        finally:
-            with self._lock:
-                if stack in self._open:
-                    self._open.remove(stack)
-                    stack.close()
+    def opened(self, export: DiskExport) -> AbstractContextManager[NbdEndpoint]:
+        """As :meth:`.Openings.opened`."""
+        return self._openings.opened(export)
 
     def end(self) -> None:
         """Let all disks go."""
-        with self._lock:
-            self._ended = True
-            while self._open:
-                self._open.pop().close()
+        self._openings.end()
 
 
 class ReaderExport:
@@ -63,7 +44,7 @@ class ReaderExport:
     def __init__(self, reader: PointReader, export: DiskExport) -> None:
         self._reader, self._export = reader, export
 
-    def open(self) -> contextlib.AbstractContextManager[NbdEndpoint]:
+    def open(self) -> AbstractContextManager[NbdEndpoint]:
         return self._reader.opened(self._export)
 
 

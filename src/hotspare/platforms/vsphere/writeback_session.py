@@ -17,6 +17,7 @@ from ..port import ChangedAreas, Changes, Export, NbdEndpoint, PreservedDisk, Pr
 from . import power, tracking
 from .kept import Kept
 from .machine_read import disk_id, disks_of, size_of
+from .openings import Openings
 from .overwritten import Overwritten
 from .transports import DiskExport, DiskFile
 from .undo_mark import Mark
@@ -172,8 +173,7 @@ class _DiskOfSource:
 
     def __init__(self, kept: Kept, epoch: int, ident: str) -> None:
         self._kept, self._epoch, self._ident = kept, epoch, ident
-        self._lock, self._ended = threading.Lock(), False
-        self._open: list[contextlib.ExitStack] = []
+        self._openings = Openings(f"disk {ident}")
 
     @contextlib.contextmanager
     def open(self) -> Iterator[NbdEndpoint]:
@@ -185,30 +185,13 @@ class _DiskOfSource:
                        if disk_id(d) == self._ident), None)
         if device is None or device.backing.parent is None or kept.undo not in kept.snapshots():
             raise ForeignChange("undo.missing", disk=self._ident, file=kept.undo)
-        stack = contextlib.ExitStack()
-        with self._lock:
-            if self._ended:
-                raise Reconnect("receiver.gone", domain=f"disk {self._ident}")
-            endpoint = stack.enter_context(DiskExport(DiskFile(
+        with self._openings.opened(DiskExport(DiskFile(
                 kept.connection, kept.machine, device.backing.fileName, off=True, writable=True),
-                f"{kept.origin}.{self._ident}").open())
-            self._open.append(stack)
-        try:
+                f"{kept.origin}.{self._ident}")) as endpoint:
             yield endpoint
-        finally:
-            self._close(stack)
-
-    def _close(self, stack: contextlib.ExitStack) -> None:
-        with self._lock:
-            if stack in self._open:
-                self._open.remove(stack)
-                stack.close()
 
     def end(self) -> None:
-        with self._lock:
-            self._ended = True
-            while self._open:
-                self._open.pop().close()
+        self._openings.end()
 
 
 # --- sessions of this process, by rule -----------------------------------------------------------
