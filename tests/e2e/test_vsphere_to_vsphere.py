@@ -331,8 +331,7 @@ UNDONE = ("write-back.after-mark", "write-back.after-undo", "write-back.after-no
 COMMITTED = ("stand.after-mark", "stand.after-revert", "stand.after-snapshot",
              "failback.committed", "unstand.after-off", "unstand.after-revert",
              "unstand.after-rename", "write-back.files-gone")
-_SHORT = {"write-back.after-undo", "switched.after-base", "failback-undo.restored",
-          "unstand.after-revert"}
+_SHORT = {"write-back.after-undo", "failback-undo.restored", "unstand.after-revert"}
 
 
 @pytest.mark.timeout(300)

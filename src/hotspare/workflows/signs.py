@@ -116,7 +116,7 @@ def _heartbeat(signs: Signs, point: Manifest, rehearsal: Rehearsal, running: Run
     """An agent that froze the file systems for the point works in the guest. Of one that has only
     its channel nobody knows: it is not missed, unless it was asked for. A machine of VMware is
     given the channel on KVM, and what was quiesced by VMware's agent may have no other."""
-    asked, foreign = signs.wanted.heartbeat, point.vm.virt != rehearsal.virt
+    asked, foreign = signs.wanted.heartbeat, point.vm.virt not in rehearsal.virts
     if asked is False or (asked is None and not (point.vm.agent or foreign)):
         return
     if not (point.vm.agent or foreign):

@@ -29,7 +29,7 @@ _ENDED: Final = {libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shut-down",
 class LibvirtRehearsal:
     """Implements :class:`~hotspare.platforms.port.Rehearsal`."""
 
-    virt = "kvm"
+    virts = frozenset({"kvm", "qemu"})
 
     def __init__(self, connection: Connection, key: bytes) -> None:
         self._connection = connection

@@ -35,8 +35,8 @@ class Rehearsal(Protocol):
     point meets nobody, is looked at, and leaves nothing. It may stand beside a failover and
     beside the session of a next point; a point that it stands on is pinned."""
 
-    virt: str
-    """What its machines are, as :attr:`VmDescription.virt`: a guest of another kind has another
+    virts: frozenset[str]
+    """What its own machines are, as :attr:`VmDescription.virt`: a guest of another kind has another
     hypervisor's agent."""
 
     def isolate(self, replica: ReplicaRef, number: int, reach: str | None,

@@ -20,7 +20,7 @@ from .trials import Trial
 class VsphereRehearsal:
     """Implements :class:`~hotspare.platforms.port.Rehearsal`."""
 
-    virt = "vmware"
+    virts = frozenset({"vmware"})
 
     def __init__(self, connection: Connection, key: bytes) -> None:
         self._connection, self._key = connection, key
