@@ -231,6 +231,9 @@ class FakeError:
     (FakeError(1, "internal error: process exited while connecting to monitor"), Retry,
      "platform.qemu-ended"),
     (FakeError(38, "Unable to write to monitor: Broken pipe"), Retry, "platform.qemu-ended"),
+    (FakeError(1, "internal error: process exited while connecting to monitor: -vnc 127.0.0.1:0: "
+               "Failed to find an available port: Address already in use"), Retry,
+     "platform.qemu-ended"),
     (FakeError(1, "internal error: process exited while connecting to monitor: qemu-system-x86_64:"
                   " -device x: no such device"), GiveUp, "platform.failed"),
     (FakeError(1, "internal error: whatever"), GiveUp, "platform.failed"),

@@ -44,6 +44,9 @@ _QEMU_GONE = re.compile(r"unexpectedly closed the monitor$|(read from|write to) 
                         r"|End of file from qemu monitor"
                         r"|exited while connecting to monitor$", re.IGNORECASE)
 
+# libvirt looks for a port of the screen before QEMU takes it, and somebody else can be quicker
+_NO_PORT = re.compile(r"Failed to find an available port: Address already in use")
+
 _AGENT = {libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED,
           getattr(libvirt, "VIR_ERR_AGENT_COMMAND_TIMEOUT", -1),
           getattr(libvirt, "VIR_ERR_AGENT_COMMAND_FAILED", -1)}
@@ -58,6 +61,7 @@ _MISSING = {libvirt.VIR_ERR_NO_STORAGE_POOL: "storage.not-found",
 _BY_WORDS: tuple[tuple[re.Pattern[str], Callable[..., HotspareError]], ...] = (
     (_BLOCK_JOB, partial(Retry, "source.busy", after_s=30)),
     (_QEMU_GONE, partial(Retry, "platform.qemu-ended", after_s=1)),
+    (_NO_PORT, partial(Retry, "platform.qemu-ended", after_s=1)),
     (_NO_SPACE, partial(OutOfSpace, "host.no-space")))
 
 
