@@ -45,6 +45,8 @@ class Areas:
 
 
 class Overwritten:
+    """Those of all disks of one failback."""
+
     def __init__(self, connection: Connection, storage: str, origin: Intent) -> None:
         self._files = Files(connection, storage, directory_of(origin))
 

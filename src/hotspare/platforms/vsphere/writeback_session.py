@@ -39,7 +39,12 @@ class VsphereWriteBackSession:
         self._changes = self._since(ref, base)
         self._exports = {d.id: _DiskOfSource(kept, self._epoch, d.id) for d in vm.disks}
         self._open = True
-        _register(kept.origin.rule, self)
+        with _guard:
+            _sessions.add(self)
+
+    @property
+    def rule(self) -> str:
+        return self._kept.origin.rule
 
     @property
     def disks(self) -> Mapping[str, Export]:
@@ -164,7 +169,8 @@ class VsphereWriteBackSession:
         self._open = False
         for export in self._exports.values():
             export.end()
-        _forget(self)
+        with _guard:
+            _sessions.discard(self)
 
 
 class _DiskOfSource:
@@ -194,28 +200,15 @@ class _DiskOfSource:
         self._openings.end()
 
 
-# --- sessions of this process, by rule -----------------------------------------------------------
+# --- sessions of this process --------------------------------------------------------------------
 
 _guard = threading.Lock()
-_sessions: dict[str, list[VsphereWriteBackSession]] = {}
-
-
-def _register(rule: str, session: VsphereWriteBackSession) -> None:
-    with _guard:
-        _sessions.setdefault(rule, []).append(session)
-
-
-def _forget(session: VsphereWriteBackSession) -> None:
-    with _guard:
-        for rule, found in list(_sessions.items()):
-            if session in found:
-                found.remove(session)
-            if not found:
-                del _sessions[rule]
+_sessions: set[VsphereWriteBackSession] = set()
 
 
 def end_sessions(rule: str) -> None:
+    """End all of a rule."""
     with _guard:
-        found = list(_sessions.get(rule, ()))
+        found = [s for s in _sessions if s.rule == rule]
     for session in found:
         session.end()
